@@ -1,0 +1,1 @@
+"""What the supervisor and its workers share: errors, data types, tensors, messages and memory."""

@@ -1,0 +1,192 @@
+"""Every message that crosses the line between the supervisor and a worker.
+
+Two closed unions, one for each direction; a message is one ZeroMQ frame of msgpack. Nothing here
+is a method call and nothing is pickled: a new thing to say is a new struct.
+
+Times are CLOCK_MONOTONIC nanoseconds, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .tensor import Tensor
+
+#: Sequence flags of a request, as Triton numbers them.
+FLAG_SEQUENCE_START = 1
+FLAG_SEQUENCE_END = 2
+
+Parameter = bool | int | float | str
+
+
+class Instance(msgspec.Struct, frozen=True, array_like=True):
+    """Which instance of a model a worker is.
+
+    `name` is Triton's (`digits_0_0`), `kind` is CPU, GPU or MODEL, `device` the number of the GPU
+    as the worker sees it (0 when CUDA_VISIBLE_DEVICES shows it a single one). `threads` is the
+    instance's share of the cores, which the configuration may override.
+    """
+
+    name: str
+    kind: str
+    device: int
+    threads: int
+
+
+class ModelFiles(msgspec.Struct, frozen=True, array_like=True):
+    """Where a model lies: its name and version, its own folder and that of the version."""
+
+    name: str
+    version: int
+    directory: str
+    version_directory: str
+
+
+class Error(msgspec.Struct, array_like=True, gc=False):
+    """A failure as it travels: the code of ipc.errors and a sentence for the client."""
+
+    code: str
+    message: str
+
+
+# --- supervisor to worker -------------------------------------------------------------------------
+
+
+class Describe(msgspec.Struct, tag="describe", array_like=True):
+    """Complete this configuration (Triton's JSON) from the model itself; answered by Described."""
+
+    files: ModelFiles
+    config: str
+    instance: Instance
+    backend_config: dict[str, str]
+
+
+class Load(msgspec.Struct, tag="load", array_like=True):
+    """Load the model by its complete configuration; answered by Loaded or LoadFailed."""
+
+    files: ModelFiles
+    config: str
+    instance: Instance
+    backend_config: dict[str, str]
+
+
+class AttachArena(msgspec.Struct, tag="attach", array_like=True):
+    """The arena of this number and size follows as a descriptor on the lifeline."""
+
+    number: int
+    size: int
+
+
+class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+    """One inference request of a batch; `key` names it in every answer."""
+
+    key: int
+    inputs: list[Tensor]
+    #: The outputs that the client wants, never empty.
+    outputs: list[str]
+    id: str = ""
+    parameters: dict[str, Parameter] = {}
+    correlation_id: int | str = 0
+    flags: int = 0
+    priority: int = 0
+    timeout_us: int = 0
+
+
+class Execute(msgspec.Struct, tag="execute", array_like=True, gc=False):
+    """Run these requests as one batch; answered by one Executed."""
+
+    batch: int
+    requests: list[Request]
+
+
+class Release(msgspec.Struct, tag="release", array_like=True, gc=False):
+    """The supervisor is done with the spans at these offsets of the worker's output arena."""
+
+    offsets: list[int]
+
+
+class Cancel(msgspec.Struct, tag="cancel", array_like=True, gc=False):
+    """The clients of these requests are gone; the model may ask and stop early."""
+
+    keys: list[int]
+
+
+class Stop(msgspec.Struct, tag="stop", array_like=True):
+    """Finalize the model, answer Stopped, and exit."""
+
+
+ToWorker = Describe | Load | AttachArena | Execute | Release | Cancel | Stop
+
+
+# --- worker to supervisor -------------------------------------------------------------------------
+
+
+class Started(msgspec.Struct, tag="started", array_like=True):
+    """The worker is up; its output arena of this size follows as a descriptor on the lifeline."""
+
+    generation: str
+    arena_size: int
+
+
+class Described(msgspec.Struct, tag="described", array_like=True):
+    """The configuration as the backend completed it (Triton's JSON)."""
+
+    config: str
+
+
+class Loaded(msgspec.Struct, tag="loaded", array_like=True):
+    """The model is ready to execute. A `pure` backend may be asked to run a request again."""
+
+    pure: bool
+
+
+class LoadFailed(msgspec.Struct, tag="load_failed", array_like=True):
+    """Describe or Load failed; the worker exits by itself."""
+
+    error: Error
+
+
+class Response(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+    """One response to the request `key`; without `final` more follow in Responded messages."""
+
+    key: int
+    outputs: list[Tensor]
+    final: bool = True
+    error: Error | None = None
+    parameters: dict[str, Parameter] = {}
+
+
+class Executed(msgspec.Struct, tag="executed", array_like=True, gc=False):
+    """The batch is executed and the instance free again.
+
+    Requests that are not among the responses answer later, by Responded (decoupled models).
+    """
+
+    batch: int
+    start_ns: int
+    input_end_ns: int
+    output_start_ns: int
+    end_ns: int
+    responses: list[Response]
+
+
+class Responded(msgspec.Struct, tag="responded", array_like=True, gc=False):
+    """A response sent outside of execute's result; `final` without outputs only ends the request."""
+
+    response: Response
+
+
+class Log(msgspec.Struct, tag="log", array_like=True):
+    """A line that the model or its backend wants in the server's log (INFO, WARNING, ERROR...)."""
+
+    level: str
+    message: str
+    file: str
+    line: int
+
+
+class Stopped(msgspec.Struct, tag="stopped", array_like=True):
+    """The model is finalized; the process exits now."""
+
+
+FromWorker = Started | Described | Loaded | LoadFailed | Executed | Responded | Log | Stopped

@@ -1,0 +1,129 @@
+"""A tensor: a name, a data type, a shape and the place where its bytes are."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from .dtypes import ELEMENT_SIZE, DataType
+
+#: A tensor of at most this many bytes rides in the message; a larger one lies in an arena. Below
+#: it, copying the bytes twice costs less than a lease, a release and the page they would occupy.
+INLINE_LIMIT_BYTES = 16 * 1024
+
+_LENGTH = struct.Struct("<I")
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
+    """Bytes of an arena that both processes have mapped.
+
+    The arena is named by its number (descriptors.py tells how it gets across). Whoever allocated
+    the span owns it: readers say when they are done, the writer alone frees.
+    """
+
+    arena: int
+    offset: int
+    size: int
+
+
+class Tensor(msgspec.Struct, array_like=True, gc=False):
+    """One tensor of a request or a response, ready to be sent to the other process.
+
+    `shape` is what the client or the model said, batch dimension included. `data` is row-major and
+    little-endian: the bytes themselves (borrowed: the exporter must outlive the tensor) or the
+    span that holds them. BYTES elements are framed, each by its length as a uint32.
+    """
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+    data: memoryview | Span
+
+    @property
+    def byte_size(self) -> int:
+        """How many bytes the tensor occupies, wherever it is."""
+        data = self.data
+        return data.size if type(data) is Span else len(data)  # type: ignore[arg-type]
+
+
+def element_count(shape: Iterable[int]) -> int:
+    """The number of elements of a tensor; 1 for a scalar's empty shape."""
+    return math.prod(shape)
+
+
+def expected_byte_size(datatype: str, shape: Iterable[int]) -> int | None:
+    """The bytes that a tensor must have, or None where only its elements know (BYTES)."""
+    size = ELEMENT_SIZE.get(datatype)
+    return None if size is None else size * math.prod(shape)
+
+
+def encode_bytes(elements: Iterable[Any]) -> bytes:
+    """Frame BYTES elements as the protocol does: a little-endian uint32 length, then the bytes.
+
+    An element may be bytes, text (sent as UTF-8) or anything else (sent as its text).
+    """
+    parts: list[bytes] = []
+    for element in elements:
+        if isinstance(element, str):
+            element = element.encode()
+        elif not isinstance(element, (bytes, bytearray, memoryview)):
+            element = str(element).encode()
+        parts.append(_LENGTH.pack(len(element)))
+        parts.append(element)  # type: ignore[arg-type]
+    return b"".join(parts)
+
+
+def decode_bytes(data: memoryview | bytes, count: int) -> npt.NDArray[np.object_]:
+    """Unframe `count` BYTES elements into a flat object array of bytes.
+
+    Raises ValueError that says which element is cut off, or how many bytes are left over.
+    """
+    array: npt.NDArray[np.object_] = np.empty(count, dtype=np.object_)
+    view = memoryview(data)
+    end = len(view)
+    at = 0
+    for index in range(count):
+        if at + 4 > end:
+            raise ValueError(
+                f"expected {count} string elements, got {index}: "
+                f"{end - at} bytes are left where the next length of 4 bytes should stand"
+            )
+        (length,) = _LENGTH.unpack_from(view, at)
+        at += 4
+        if at + length > end:
+            raise ValueError(
+                f"string element {index} claims {length} bytes, but only {end - at} are left"
+            )
+        array[index] = bytes(view[at : at + length])
+        at += length
+    if at != end:
+        raise ValueError(f"{end - at} bytes are left over after {count} string elements")
+    return array
+
+
+def count_bytes(data: memoryview | bytes) -> int:
+    """How many framed BYTES elements the data holds.
+
+    Raises ValueError when the last one is cut off.
+    """
+    view = memoryview(data)
+    end = len(view)
+    at = count = 0
+    while at < end:
+        if at + 4 > end:
+            raise ValueError(f"{end - at} bytes are left where a length of 4 bytes should stand")
+        (length,) = _LENGTH.unpack_from(view, at)
+        at += 4 + length
+        if at > end:
+            raise ValueError(
+                f"string element {count} claims {length} bytes, but only "
+                f"{end - at + length} are left"
+            )
+        count += 1
+    return count

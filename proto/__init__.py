@@ -1,0 +1,1 @@
+"""Triton's wire contracts: our own .proto files and the code generated from them."""

@@ -1,0 +1,1 @@
+"""The supervisor: endpoints, schedulers, the model repository and the care of workers."""

@@ -1,0 +1,1 @@
+"""Model configurations: read, complete, check, and write them."""

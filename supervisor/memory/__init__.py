@@ -1,0 +1,1 @@
+"""Who owns which bytes of shared memory until when."""

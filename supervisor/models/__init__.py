@@ -1,0 +1,1 @@
+"""The lifecycle of models and their versions."""

@@ -1,0 +1,1 @@
+"""The model repository: what lies on disk."""

@@ -1,0 +1,89 @@
+"""An inference request and its response, in the one form that all parts of the server speak.
+
+Frontends build an InferRequest, schedulers queue it, workers answer it, and nothing on the way asks
+which frontend it came from. Both are data: the promise of a response lives in the shells.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..ipc.errors import StatusError
+from ..ipc.messages import Parameter
+from ..ipc.tensor import Span, Tensor
+
+
+class Lease(Protocol):
+    """Writable bytes of shared memory that a request holds until it is answered."""
+
+    @property
+    def view(self) -> memoryview:
+        """The leased bytes, writable until the request is handed to the data plane."""
+        ...
+
+    def span(self, offset: int, size: int) -> Span:
+        """What to put into a Tensor for `size` bytes at `offset` of this lease."""
+        ...
+
+    def release(self) -> None:
+        """Give the bytes back. Only for a request that was never handed to the data plane."""
+        ...
+
+
+@dataclass(slots=True)
+class RequestedOutput:
+    """An output that the client asked for; `classification` is how many classes, 0 for none."""
+
+    name: str
+    classification: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class InferRequest:
+    """One inference request.
+
+    `version` is None for the latest ready one. `outputs` is empty when the client wants all of
+    them. The data plane owns `leases` from the moment it is handed the request, whatever becomes
+    of it. Times are CLOCK_MONOTONIC nanoseconds; `timeout_us` and `priority` are Triton's.
+    """
+
+    model: str
+    version: int | None
+    inputs: list[Tensor]
+    outputs: list[RequestedOutput] = field(default_factory=list)
+    id: str = ""
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    correlation_id: int | str = 0
+    flags: int = 0
+    priority: int = 0
+    timeout_us: int = 0
+    leases: list[Lease] = field(default_factory=list)
+    received_ns: int = field(default_factory=time.monotonic_ns)
+    #: Rows of the batch dimension, 1 where the model does not batch. Set by the data plane.
+    batch_size: int = 1
+    #: The names that the worker is told, in order. Set by the data plane.
+    wanted: list[str] = field(default_factory=list)
+
+    @property
+    def log_prefix(self) -> str:
+        """How Triton begins messages about this request."""
+        return f"[request id: {self.id or '<id_unknown>'}] "
+
+
+@dataclass(slots=True, eq=False)
+class InferResponse:
+    """One response. Its tensors' data are memoryviews that keep their memory alive by themselves.
+
+    `final` is False while more responses to the same request follow (decoupled models). A final
+    response without outputs may follow the last real one: it only says that there are no more.
+    """
+
+    model: str
+    version: int
+    id: str
+    outputs: list[Tensor] = field(default_factory=list)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    error: StatusError | None = None
+    final: bool = True

@@ -1,0 +1,1 @@
+"""Worker processes: spawn, watch, restart, lend to schedulers."""

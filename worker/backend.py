@@ -1,0 +1,127 @@
+"""What a backend is: the four things that every framework must be able to do.
+
+A backend runs in the worker's main thread, one call at a time. It comes in one of two kinds: a
+TensorBackend computes one batch of tensors and never sees a request (ONNX Runtime, PyTorch); a
+RequestBackend is handed the requests themselves and may answer them later or many times (python).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+
+from ..ipc.errors import StatusError
+from ..ipc.messages import Instance, Parameter
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model that a worker was started for.
+
+    `config` is the configuration in Triton's JSON form (proto field names; maps as objects; 64-bit
+    integers as numbers), complete when `Backend.load` sees it. `directory` is the model's folder,
+    `version_directory` that of the version; both are absolute. `backend_config` holds the values
+    of `--backend-config` for this backend.
+    """
+
+    name: str
+    version: int
+    directory: str
+    version_directory: str
+    config: dict[str, Any]
+    instance: Instance
+    backend_config: Mapping[str, str]
+
+    def parameter(self, key: str) -> str | None:
+        """The string value of one of the configuration's `parameters`, or None when absent."""
+        value = self.config.get("parameters", {}).get(key)
+        return None if value is None else str(value.get("string_value", ""))
+
+
+@dataclass(slots=True)
+class Response:
+    """What a backend answers to one request: outputs in order, or an error."""
+
+    outputs: dict[str, Array] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    error: StatusError | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One inference request as a backend sees it.
+
+    `inputs` are numpy arrays in the client's order, BYTES as object arrays of bytes, BF16 as
+    ml_dtypes.bfloat16. They alias shared memory and are valid until the request is answered for
+    the last time. `outputs` names what the client wants, never empty.
+    """
+
+    key: int
+    id: str
+    inputs: dict[str, Array]
+    outputs: list[str]
+    parameters: dict[str, Parameter]
+    correlation_id: int | str
+    flags: int
+    priority: int
+    timeout_us: int
+    #: Sends a response outside of execute's result, from any thread; None only ends the request.
+    respond: Callable[[Response | None, bool], None]
+    #: Whether the client has gone; a model may ask from any thread and stop early.
+    is_cancelled: Callable[[], bool]
+
+
+class Backend(ABC):
+    """One model, loaded by one framework. The worker makes one backend in its life."""
+
+    #: Whether the same inputs give the same outputs and nothing else happens, so that a request
+    #: lost with its worker may simply be run again.
+    pure: ClassVar[bool] = False
+
+    #: Whether the model may write to its input arrays. Where False they are read-only.
+    writes_inputs: ClassVar[bool] = False
+
+    def describe(self, model: Model) -> dict[str, Any]:
+        """Return the configuration, completed from the model itself where it is incomplete.
+
+        Called before `load`, only when auto-completion is on. Raises InvalidArgumentError when the
+        configuration contradicts the model.
+        """
+        return model.config
+
+    @abstractmethod
+    def load(self, model: Model) -> None:
+        """Load the model. Raises StatusError with a sentence that names what is wrong."""
+
+    @abstractmethod
+    def unload(self) -> None:
+        """Let the model finalize itself. The process exits afterwards, memory is not freed here."""
+
+
+class TensorBackend(Backend):
+    """A backend that computes outputs from inputs, a whole batch at once."""
+
+    @abstractmethod
+    def run(self, inputs: dict[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Compute the named outputs.
+
+        Arrays have the shapes that the graph has: with batching, the first axis is the batch.
+        Absent optional inputs are absent. Outputs that nobody asked for may be left out.
+        """
+
+
+class RequestBackend(Backend):
+    """A backend that is handed the requests of a batch one by one."""
+
+    @abstractmethod
+    def execute(self, requests: Sequence[Request]) -> Sequence[Response | None]:
+        """Answer the requests: as many elements as requests, in the same order.
+
+        None means that the request is, or will be, answered by `Request.respond`.
+        """

@@ -1,0 +1,1 @@
+"""The backends: one file for each framework, none of which knows another."""

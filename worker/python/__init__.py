@@ -1,0 +1,1 @@
+"""The python backend: runs a model.py written for Triton."""
