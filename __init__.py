@@ -1,8 +1,13 @@
 """A Triton-compatible model server: one light supervisor, one worker process per model instance."""
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("tritonpy-supervisor")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    __version__ = "0.0.0"
+def __getattr__(name: str) -> str:
+    """`__version__`, read from the installed metadata when somebody asks: workers never do."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tritonpy-supervisor")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0.0.0"

@@ -26,6 +26,8 @@ DataType = Literal[
 
 DATATYPES: tuple[DataType, ...] = get_args(DataType)
 
+_BY_NAME: dict[str, DataType] = {name: name for name in DATATYPES}
+
 #: Bytes of one element. BYTES is absent: its elements carry their own length.
 ELEMENT_SIZE: dict[str, int] = {
     "BOOL": 1,
@@ -61,8 +63,7 @@ _NUMPY: dict[str, np.dtype[Any]] = {
 }
 
 _FROM_NUMPY: dict[np.dtype[Any], DataType] = {
-    dtype: name  # type: ignore[misc]
-    for name, dtype in _NUMPY.items()
+    dtype: _BY_NAME[name] for name, dtype in _NUMPY.items()
 }
 
 
@@ -103,9 +104,10 @@ def from_config(data_type: str) -> DataType:
     Raises ValueError when the configuration left the type out or invented one.
     """
     name = "BYTES" if data_type == "TYPE_STRING" else data_type.removeprefix("TYPE_")
-    if name not in DATATYPES:
+    found = _BY_NAME.get(name)
+    if found is None:
         raise ValueError(f"'{data_type}' is not a data type of a model configuration")
-    return name  # type: ignore[return-value]
+    return found
 
 
 def to_config(datatype: str) -> str:

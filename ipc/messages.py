@@ -71,7 +71,12 @@ class Load(msgspec.Struct, tag="load", array_like=True):
 
 
 class AttachArena(msgspec.Struct, tag="attach", array_like=True):
-    """The arena of this number and size follows as a descriptor on the lifeline."""
+    """The descriptor of an arena follows on the lifeline under this number.
+
+    Number 0 is the worker's own output arena: it allocates there, the supervisor reads. Every
+    other arena is written by somebody else and only read here, or scribbled on where the model is
+    the span's single reader.
+    """
 
     number: int
     size: int
@@ -111,21 +116,24 @@ class Cancel(msgspec.Struct, tag="cancel", array_like=True, gc=False):
     keys: list[int]
 
 
+class Trim(msgspec.Struct, tag="trim", array_like=True):
+    """Give back pages of the output arena that lie idle; sent now and then."""
+
+
 class Stop(msgspec.Struct, tag="stop", array_like=True):
     """Finalize the model, answer Stopped, and exit."""
 
 
-ToWorker = Describe | Load | AttachArena | Execute | Release | Cancel | Stop
+ToWorker = Describe | Load | AttachArena | Execute | Release | Cancel | Trim | Stop
 
 
 # --- worker to supervisor -------------------------------------------------------------------------
 
 
 class Started(msgspec.Struct, tag="started", array_like=True):
-    """The worker is up; its output arena of this size follows as a descriptor on the lifeline."""
+    """The worker is up and listens; `generation` is what it was started with."""
 
     generation: str
-    arena_size: int
 
 
 class Described(msgspec.Struct, tag="described", array_like=True):
@@ -171,7 +179,7 @@ class Executed(msgspec.Struct, tag="executed", array_like=True, gc=False):
 
 
 class Responded(msgspec.Struct, tag="responded", array_like=True, gc=False):
-    """A response sent outside of execute's result; `final` without outputs only ends the request."""
+    """A response sent outside of execute's result; a final one may hold nothing but the end."""
 
     response: Response
 

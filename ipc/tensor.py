@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -49,7 +49,7 @@ class Tensor(msgspec.Struct, array_like=True, gc=False):
     def byte_size(self) -> int:
         """How many bytes the tensor occupies, wherever it is."""
         data = self.data
-        return data.size if type(data) is Span else len(data)  # type: ignore[arg-type]
+        return data.size if isinstance(data, Span) else len(data)
 
 
 def element_count(shape: Iterable[int]) -> int:
@@ -70,13 +70,16 @@ def encode_bytes(elements: Iterable[Any]) -> bytes:
     """
     parts: list[bytes] = []
     for element in elements:
-        if isinstance(element, str):
-            element = element.encode()
-        elif not isinstance(element, (bytes, bytearray, memoryview)):
-            element = str(element).encode()
-        parts.append(_LENGTH.pack(len(element)))
-        parts.append(element)  # type: ignore[arg-type]
+        data = element if isinstance(element, bytes) else _as_bytes(element)
+        parts.append(_LENGTH.pack(len(data)))
+        parts.append(data)
     return b"".join(parts)
+
+
+def _as_bytes(element: object) -> bytes:
+    if isinstance(element, (bytearray, memoryview)):
+        return bytes(cast("memoryview[int]", element))
+    return str(element).encode()
 
 
 def decode_bytes(data: memoryview | bytes, count: int) -> npt.NDArray[np.object_]:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..ipc.errors import StatusError
 from ..ipc.messages import Parameter
 from ..ipc.tensor import Span, Tensor
+
+
+#: Why a request failed: refused before it ran, withdrawn by its client, failed in the backend, or
+#: anything else. The words are those of Triton's failure counter.
+FailureReason = Literal["REJECTED", "CANCELED", "BACKEND", "OTHER"]
 
 
 class Lease(Protocol):
@@ -28,7 +33,10 @@ class Lease(Protocol):
         ...
 
     def release(self) -> None:
-        """Give the bytes back. Only for a request that was never handed to the data plane."""
+        """Give the bytes back; a second time is harmless.
+
+        Frontends call it only for a request that they never handed to the data plane.
+        """
         ...
 
 
@@ -65,6 +73,8 @@ class InferRequest:
     batch_size: int = 1
     #: The names that the worker is told, in order. Set by the data plane.
     wanted: list[str] = field(default_factory=list)
+    #: Equal for requests that may share a batch. Set by the data plane.
+    signature: object = None
 
     @property
     def log_prefix(self) -> str:

@@ -1,0 +1,242 @@
+"""Start a server for the benchmark, watch the CPU time of its processes, and leave none behind."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+from rival import Triton
+
+_HOST = "127.0.0.1"
+_STARTED = re.compile(r"Started (\w+) at [\w.]+:(\d+)")
+_SERVICES = {"http": "HTTPService", "grpc": "GRPCInferenceService"}
+#: Triton's python backend names its shared memory in the arguments of its stubs.
+_STUB_REGION = "triton_python_backend_shm_region_"
+_PR_SET_PDEATHSIG = 1
+_START_S = 120.0
+_STOP_S = 20.0
+
+
+class ServerError(Exception):
+    """Raised when a server does not start, does not answer, or ends by itself."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start a server: its name in the results, its command and its environment."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] | None = None
+
+
+def own_launch(repositories: Sequence[Path]) -> Launch:
+    """The command of this project's server, on ports that it picks itself."""
+    script = Path(sys.executable).with_name("tritonpy-supervisor")
+    found = str(script) if script.exists() else shutil.which("tritonpy-supervisor")
+    if found is None:
+        raise ServerError(
+            "tritonpy-supervisor is not installed for this Python: run the benchmark with the "
+            "python of the environment that `make dev` makes"
+        )
+    ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
+    return Launch("tritonpy", [found, "serve", *_repositories(repositories), *ports, *_addresses()])
+
+
+def triton_launch(triton: Triton, repositories: Sequence[Path]) -> Launch:
+    """The command of the real Triton, on ports that were free a moment ago."""
+    command = [
+        str(triton.server.path),
+        *_repositories(repositories),
+        f"--backend-directory={triton.backends}",
+        *(f"--{service}-port={_free_port()}" for service in ("http", "grpc", "metrics")),
+        *_addresses(),
+    ]
+    return Launch("triton", command, triton.server.environment)
+
+
+def _repositories(folders: Sequence[Path]) -> list[str]:
+    return [f"--model-repository={folder}" for folder in folders]
+
+
+def _addresses() -> list[str]:
+    return [f"--http-address={_HOST}", f"--grpc-address={_HOST}"]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((_HOST, 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """A running server; a context manager that starts it and ends all its processes."""
+
+    launch: Launch
+    log: Path
+    ports: dict[str, int] = field(default_factory=dict[str, int])
+    _process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Server:
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.launch.command,
+                env=None if self.launch.environment is None else dict(self.launch.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the benchmark alone, which then ends us
+                preexec_fn=_end_with_parent,
+            )
+        try:
+            self._await_ports()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def address(self, protocol: str) -> str:
+        """Host and port of a protocol, "http" or "grpc"."""
+        return f"{_HOST}:{self.ports[protocol]}"
+
+    def cpu_seconds(self) -> tuple[float, frozenset[int]]:
+        """CPU time, user and system, of all processes so far, and which processes these are."""
+        total = 0.0
+        counted: set[int] = set()
+        for process in self._tree():
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            total += times.user + times.system
+            counted.add(process.pid)
+        return total, frozenset(counted)
+
+    def requests(self, model: str) -> int:
+        """How many requests a model has answered well so far, by the server's own statistics."""
+        statistics = self.get(f"/v2/models/{model}/stats")["model_stats"]
+        return sum(entry["inference_stats"]["success"]["count"] for entry in statistics)
+
+    def executions(self, model: str) -> int:
+        """How many batches a model has executed so far."""
+        statistics = self.get(f"/v2/models/{model}/stats")["model_stats"]
+        return sum(entry["execution_count"] for entry in statistics)
+
+    def await_model(self, model: str) -> None:
+        """Wait until a model is ready. Raises ServerError with the reason when it fails."""
+        deadline = time.monotonic() + _START_S
+        while not self._is_ready(model):
+            for entry in self._post("/v2/repository/index"):
+                if entry["name"] == model and entry.get("state") == "UNAVAILABLE":
+                    reason = entry.get("reason", "no reason given")
+                    raise ServerError(f"{self.launch.name} cannot load '{model}': {reason}")
+            self._check(deadline, f"model '{model}' is not ready")
+            time.sleep(0.1)
+
+    def get(self, path: str) -> Any:
+        """GET a path of the HTTP API: the decoded JSON."""
+        with urllib.request.urlopen(f"http://{self.address('http')}{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def _post(self, path: str) -> Any:
+        request = urllib.request.Request(f"http://{self.address('http')}{path}", data=b"{}")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def _is_ready(self, model: str) -> bool:
+        url = f"http://{self.address('http')}/v2/models/{model}/ready"
+        try:
+            with urllib.request.urlopen(url, timeout=10):
+                return True
+        except (urllib.error.URLError, ConnectionError):  # a status over 400 is a URLError too
+            return False
+
+    def _await_ports(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while True:
+            started = dict(_STARTED.findall(self.log.read_text(errors="replace")))
+            if all(service in started for service in _SERVICES.values()):
+                break
+            self._check(deadline, "it has not opened its ports")
+            time.sleep(0.05)
+        self.ports = {name: int(started[service]) for name, service in _SERVICES.items()}
+
+    def _check(self, deadline: float, complaint: str) -> None:
+        assert self._process is not None
+        code = self._process.poll()
+        if code is not None:
+            complaint = f"it ended with status {code}"
+        elif time.monotonic() < deadline:
+            return
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+        raise ServerError(f"{self.launch.name}: {complaint}; the end of its log:\n{tail}")
+
+    def _tree(self) -> list[psutil.Process]:
+        assert self._process is not None
+        try:
+            root = psutil.Process(self._process.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _end(self) -> None:
+        """Ask the server to stop, then kill what is left; idempotent."""
+        if self._process is None:
+            return
+        tree = self._tree()
+        regions = {part for process in tree for part in _regions(process)}
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            pass
+        psutil.wait_procs(tree, timeout=2)
+        for process in tree:
+            try:
+                process.kill()  # checks the creation time: never another process of the same id
+            except psutil.NoSuchProcess:
+                pass
+        self._process.wait()
+        self._process = None
+        for region in regions:  # a stub that was killed leaves it
+            Path("/dev/shm", region).unlink(missing_ok=True)
+
+
+def _regions(process: psutil.Process) -> list[str]:
+    try:
+        return [part for part in process.cmdline() if part.startswith(_STUB_REGION)]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
+
+
+_LIBC = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """In the child: let the kernel stop the server when the benchmark itself is killed."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

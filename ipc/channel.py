@@ -1,0 +1,162 @@
+"""The message channel between the supervisor and one worker: two ZeroMQ PUSH/PULL pairs.
+
+Each end binds its PULL socket in the worker's runtime directory and connects its PUSH socket to the
+other's. The supervisor connects when the worker has said that it is up, so a send never waits for
+a peer; neither queue is bounded, because what is in flight is bounded by credits (the pool sends a
+worker no more batches than it has slots).
+
+The supervisor's end is driven by the descriptor that ZeroMQ offers for polling. That descriptor
+is edge-triggered: it says that something changed, not that something is there, so every wake-up
+must read EVENTS until it is clear. `zmq.asyncio` does the same with a future for every message,
+which costs more than the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+import zmq
+
+from .messages import FromWorker, ToWorker
+
+#: After so many messages the loop gets a turn, lest one busy worker starve everybody else.
+MESSAGES_PER_WAKE = 64
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[zmq.Socket[bytes]]
+
+_TO_WORKER = "to-worker"
+_FROM_WORKER = "from-worker"
+
+
+def _socket(context: Context, kind: int) -> Socket:
+    made = context.socket(kind)
+    made.setsockopt(zmq.LINGER, 0)
+    made.setsockopt(zmq.SNDHWM, 0)
+    made.setsockopt(zmq.RCVHWM, 0)
+    return made
+
+
+def _readable(pull: Socket) -> bool:
+    return bool(cast(int, pull.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _address(directory: str, name: str) -> str:
+    path = os.path.join(directory, name)
+    if len(os.fsencode(path)) > 107:
+        raise ValueError(f"the socket path '{path}' is longer than the 107 bytes the system allows")
+    return f"ipc://{path}"
+
+
+class SupervisorChannel:
+    """The supervisor's end, on the event loop: sends never wait, messages arrive by callback."""
+
+    def __init__(
+        self,
+        context: Context,
+        directory: str,
+        on_message: Callable[[FromWorker], None],
+    ) -> None:
+        self._context = context
+        self._directory = directory
+        self._on_message = on_message
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
+        self._push: Socket | None = None
+        self._pull: Socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self) -> None:
+        """Bind, and listen on the running loop. To be called before the worker is started."""
+        self._loop = asyncio.get_running_loop()
+        self._pull = _socket(self._context, zmq.PULL)
+        self._pull.bind(_address(self._directory, _FROM_WORKER))
+        self._loop.add_reader(self._pull.fileno(), self._receive)
+        self._receive()
+
+    def connect(self) -> None:
+        """Connect to the worker, which has said that it listens."""
+        self._push = _socket(self._context, zmq.PUSH)
+        self._push.connect(_address(self._directory, _TO_WORKER))
+
+    def send(self, message: ToWorker) -> None:
+        """Queue a message for the worker. Its buffers are copied before this returns."""
+        assert self._push is not None, "connect() comes first"
+        self._push.send(self._encode(message), zmq.NOBLOCK)
+
+    def drain(self) -> None:
+        """Deliver everything that has arrived, however much: for when the worker has died."""
+        while self._receive_some():
+            pass
+
+    def close(self) -> None:
+        """Stop listening and forget what was not sent."""
+        if self._pull is not None:
+            assert self._loop is not None
+            self._loop.remove_reader(self._pull.fileno())
+            self._pull.close()
+            self._pull = None
+        if self._push is not None:
+            self._push.close()
+            self._push = None
+
+    def _receive(self) -> None:
+        if self._receive_some():
+            assert self._loop is not None
+            self._loop.call_soon(self._receive)
+
+    def _receive_some(self) -> bool:
+        """Deliver up to MESSAGES_PER_WAKE messages; True when there may be more."""
+        for _ in range(MESSAGES_PER_WAKE):
+            # A callback may have closed the channel.
+            pull = self._pull
+            if pull is None or not _readable(pull):
+                return False
+            self._on_message(self._decode(pull.recv(zmq.NOBLOCK)))
+        return True
+
+
+class WorkerChannel:
+    """The worker's end: receives block, and any thread may send.
+
+    Only one thread at a time may receive; the inbox sees to that.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
+        self._context: Context = zmq.Context()
+        self._sending = threading.Lock()
+        self._pull = _socket(self._context, zmq.PULL)
+        self._pull.bind(_address(directory, _TO_WORKER))
+        self._push = _socket(self._context, zmq.PUSH)
+        # The last words of a dying worker (a failed load) must still get out.
+        self._push.setsockopt(zmq.LINGER, 5000)
+        self._push.connect(_address(directory, _FROM_WORKER))
+
+    def send(self, message: FromWorker) -> None:
+        """Send a message to the supervisor; its buffers are copied before this returns."""
+        data = self._encode(message)
+        with self._sending:
+            self._push.send(data)
+
+    def receive(self) -> ToWorker:
+        """Wait for the next message."""
+        return self._decode(self._pull.recv())
+
+    def receive_nowait(self) -> ToWorker | None:
+        """The next message, or None when none has arrived."""
+        if not _readable(self._pull):
+            return None
+        return self._decode(self._pull.recv(zmq.NOBLOCK))
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        self._push.close()
+        self._pull.close()
+        self._context.term()

@@ -1,0 +1,152 @@
+"""The one door for everything that is not inference: health, metadata, statistics, repository."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..ipc.dtypes import from_config
+from ..ipc.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from .config.schema import ModelConfig, ModelInput, ModelOutput
+from .models.index import ModelIndex
+from .models.manager import ModelManager
+from .telemetry.statistics import StatisticsSnapshot
+
+#: What the server says it can do, in the order in which Triton lists it; only what is built.
+EXTENSIONS = [
+    "classification",
+    "model_repository",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    """What the server tells of itself."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMetadata:
+    """An input or an output as clients see it; -1 is a dimension of any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What the server tells of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ControlPlane:
+    """Answers about the server and its models, and changes to what is loaded."""
+
+    def __init__(self, manager: ModelManager, server_id: str, server_version: str) -> None:
+        self._manager = manager
+        self._metadata = ServerMetadata(server_id, server_version, EXTENSIONS)
+        self._exiting = False
+
+    @property
+    def exiting(self) -> bool:
+        """Whether the server has been told to stop."""
+        return self._exiting
+
+    def begin_exit(self) -> None:
+        """From now on the server is not ready, and loads nothing any more."""
+        self._exiting = True
+
+    def is_live(self) -> bool:
+        """Whether the server answers at all: always, until it exits."""
+        return not self._exiting
+
+    def is_ready(self) -> bool:
+        """Whether the server and its models are ready for inference."""
+        return not self._exiting and self._manager.is_ready()
+
+    def is_model_ready(self, model: str, version: int | None) -> bool:
+        """Whether a version has an instance that runs. Raises NotFoundError for one unknown."""
+        try:
+            return self._manager.version(model, version).pool.is_ready
+        except UnavailableError:
+            return False
+
+    def server_metadata(self) -> ServerMetadata:
+        """What the server tells of itself."""
+        return self._metadata
+
+    def model_metadata(self, model: str, version: int | None) -> ModelMetadata:
+        """What a served version looks like to a client. Raises the look-up errors."""
+        served = self._manager.version(model, version)
+        versions = self._manager.ready_versions(model) if version is None else [version]
+        config = served.config
+        batching = config.max_batch_size > 0
+        return ModelMetadata(
+            served.name,
+            [str(number) for number in versions],
+            config.platform or config.backend,
+            [_tensor(tensor, batching) for tensor in config.input],
+            [_tensor(tensor, batching) for tensor in config.output],
+        )
+
+    def model_config(self, model: str, version: int | None) -> ModelConfig:
+        """The complete configuration of a served version. Raises the look-up errors."""
+        return self._manager.version(model, version).config
+
+    def statistics(self, model: str, version: int | None) -> list[StatisticsSnapshot]:
+        """The statistics of one version, of all versions of a model, or ("") of all models.
+
+        Raises InvalidArgumentError for what is not served.
+        """
+        if not model:
+            return self._manager.statistics()
+        if version is None:
+            found = [item for item in self._manager.statistics() if item.name == model]
+            if not found:
+                raise InvalidArgumentError(f"requested model '{model}' is not available")
+            return found
+        try:
+            served = self._manager.version(model, version)
+        except (NotFoundError, UnavailableError):
+            raise InvalidArgumentError(
+                f"requested model version is not available for model '{model}'"
+                if self._manager.ready_versions(model)
+                else f"requested model '{model}' is not available"
+            ) from None
+        return [served.snapshot()]
+
+    def index(self, ready: bool) -> list[ModelIndex]:
+        """All models of the repositories, or only the versions that are ready."""
+        return self._manager.index(ready)
+
+    async def load(self, model: str, parameters: Mapping[str, str | bytes | int | bool]) -> None:
+        """Load or reload a model; returns when that is done. Raises StatusError when it fails."""
+        self._refuse_while_exiting()
+        await self._manager.load(model, parameters)
+
+    async def unload(self, model: str, unload_dependents: bool) -> None:
+        """Unload a model; returns before its memory is free. An unknown model is no error."""
+        self._refuse_while_exiting()
+        await self._manager.unload(model)
+
+    def _refuse_while_exiting(self) -> None:
+        if self._exiting:
+            raise UnavailableError("Server is stopping, it loads and unloads no models any more")
+
+
+def _tensor(tensor: ModelInput | ModelOutput, batching: bool) -> TensorMetadata:
+    shape = [-1, *tensor.dims] if batching else list(tensor.dims)
+    return TensorMetadata(tensor.name, from_config(tensor.data_type), shape)

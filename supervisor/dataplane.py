@@ -1,0 +1,147 @@
+"""The one door for inference: find the model, check, schedule, answer.
+
+Both frontends, and later ensembles and models that call models, come in here; nothing behind this
+door knows which of them it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from ..ipc.errors import StatusError, UnsupportedError
+from .classification import classify
+from .config.schema import ModelConfig
+from .memory.buffers import InputLease
+from .models.model import ServedVersion
+from .request import InferRequest, InferResponse, Lease
+from .scheduling.scheduler import Work
+
+
+class Versions(Protocol):
+    """Where served versions are found: the model manager."""
+
+    def version(self, model: str, version: int | None) -> ServedVersion:
+        """The version, or the latest ready one. Raises NotFoundError or UnavailableError."""
+        ...
+
+
+class Stream:
+    """A request that may have any number of responses, and can be cancelled."""
+
+    def __init__(self, served: ServedVersion, work: Work) -> None:
+        self._served = served
+        self._work = work
+
+    def cancel(self) -> None:
+        """The client has gone. The final response still arrives."""
+        self._served.cancel(self._work)
+
+
+class DataPlane:
+    """Inference on whatever models are served now."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+
+    def config(self, model: str, version: int | None) -> ModelConfig:
+        """The configuration of a served version. Raises NotFoundError or UnavailableError."""
+        return self._versions.version(model, version).config
+
+    def lease(self, model: str, version: int | None, size: int) -> Lease:
+        """Lease shared memory for the inputs of one request to this model.
+
+        Raises NotFoundError or UnavailableError: for the model, or when no memory is left.
+        """
+        return self._versions.version(model, version).lease(size)
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Run a request that has exactly one response.
+
+        Raises StatusError for whatever went wrong. Cancelling the awaiting task cancels the
+        request.
+        """
+        served = self._find(request)
+        if served.is_decoupled:
+            _give_back(request)
+            raise UnsupportedError(
+                f"model '{request.model}' has a decoupled transaction policy, under which a "
+                f"request may have any number of responses: use a streaming call"
+            )
+        answer = _Answer(asyncio.get_running_loop())
+        work = served.submit(request, answer.take)
+        try:
+            response = await answer.future
+        except asyncio.CancelledError:
+            served.cancel(work)
+            raise
+        if response.error is not None:
+            raise response.error
+        if request.outputs:
+            _classify(served, request, response)
+        return response
+
+    def stream(self, request: InferRequest, on_response: Callable[[InferResponse], None]) -> Stream:
+        """Run a request; its responses, errors among them, arrive on the event loop until one is
+        final.
+
+        Raises StatusError at once for a request that is wrong.
+        """
+        served = self._find(request)
+
+        def take(response: InferResponse) -> None:
+            if request.outputs and response.error is None:
+                try:
+                    _classify(served, request, response)
+                except StatusError as error:
+                    response.outputs, response.error = [], error
+            on_response(response)
+
+        return Stream(served, served.submit(request, take))
+
+    def _find(self, request: InferRequest) -> ServedVersion:
+        """The version that a request goes to: the one whose memory it has leased, if any."""
+        for lease in request.leases:
+            # Reloaded since the lease: the request goes where its bytes are.
+            if isinstance(lease, InputLease) and lease.arena is not None:
+                holder = lease.arena.holder
+                if isinstance(holder, ServedVersion):
+                    return holder
+        return self._versions.version(request.model, request.version)
+
+
+class _Answer:
+    """The one response that somebody awaits."""
+
+    __slots__ = ("_loop", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[InferResponse] = loop.create_future()
+
+    def take(self, response: InferResponse) -> None:
+        """Called by the scheduler; what comes after the final response is a bug of the backend."""
+        if self.future.done():
+            return  # the awaiting task was cancelled
+        if not response.final and response.error is None and not response.outputs:
+            return
+        self.future.set_result(response)
+
+
+def _classify(served: ServedVersion, request: InferRequest, response: InferResponse) -> None:
+    """Replace outputs that are wanted as classes (the classification extension)."""
+    for wanted in request.outputs:
+        if wanted.classification:
+            for index, tensor in enumerate(response.outputs):
+                if tensor.name == wanted.name:
+                    response.outputs[index] = classify(
+                        tensor,
+                        wanted.classification,
+                        batching=served.config.max_batch_size > 0,
+                        labels=served.labels.get(tensor.name, []),
+                    )
+
+
+def _give_back(request: InferRequest) -> None:
+    for lease in request.leases:
+        lease.release()

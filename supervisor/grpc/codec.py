@@ -1,0 +1,217 @@
+"""ModelInferRequest and ModelInferResponse, to and from the server's own request and response."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from ...ipc.dtypes import DataType
+from ...ipc.errors import InvalidArgumentError, StatusError
+from ...ipc.tensor import INLINE_LIMIT_BYTES, Tensor
+from ...proto import grpc_service_pb2 as pb
+from ..request import InferRequest, InferResponse, RequestedOutput
+from .contents import pack_contents
+from .parameters import (
+    FINAL_RESPONSE,
+    add_parameters,
+    classification,
+    refuse_shared_memory,
+    set_request_parameters,
+)
+from .wire import append_field, cut_field, nested
+
+if TYPE_CHECKING:
+    from ..dataplane import DataPlane
+
+_RAW_INPUT_CONTENTS = 7
+_RAW_OUTPUT_CONTENTS = 6
+_INFER_RESPONSE = 2
+
+#: Tensors in a lease begin at multiples of this: a cache line, which vector instructions like.
+_ALIGNMENT_BYTES = 64
+_VERSION_MAX = 2**63 - 1
+
+#: The raw contents of a request: the message's own, or views of what was received.
+RawContents = Sequence[bytes | memoryview]
+
+
+def parse_infer_request(data: bytes) -> tuple[pb.ModelInferRequest, RawContents]:
+    """Parse an encoded ModelInferRequest; large raw contents are not copied but viewed.
+
+    Raises InvalidArgumentError when the bytes are no such message.
+    """
+    try:
+        if len(data) > INLINE_LIMIT_BYTES:
+            cut = cut_field(data, _RAW_INPUT_CONTENTS)
+            if cut is not None:
+                return pb.ModelInferRequest.FromString(cut[0]), cut[1]
+        message = pb.ModelInferRequest.FromString(data)
+    except DecodeError:
+        raise InvalidArgumentError(
+            f"the {len(data)} bytes received are not a valid ModelInferRequest message"
+        ) from None
+    return message, message.raw_input_contents
+
+
+def parse_version(text: str) -> int | None:
+    """The version that a request names, None where it leaves the choice to the server.
+
+    Raises InvalidArgumentError for anything but a number.
+    """
+    if not text:
+        return None
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or int(digits) > _VERSION_MAX:
+        raise InvalidArgumentError(
+            f"failed to get model version from specified version string '{text}' "
+            "(details: stol), version should be an integral value > 0"
+        )
+    version = int(text)
+    if version < 0:
+        raise InvalidArgumentError(
+            f"failed to get model version from specified version string '{text}', "
+            "version should be an integral value > 0"
+        )
+    return version
+
+
+def decode_request(
+    message: pb.ModelInferRequest,
+    raw_contents: RawContents,
+    version: int | None,
+    dataplane: DataPlane,
+) -> InferRequest:
+    """Translate a request. Tensors too large for a message are placed in a lease.
+
+    The caller must hand the request to the data plane, which then owns the lease. Raises
+    InvalidArgumentError for tensors without data, with too much of it, or with wrong parameters;
+    what the model thinks of the tensors is the data plane's to say.
+    """
+    model = message.model_name
+    request = InferRequest(model, version, _decode_inputs(message, raw_contents), id=message.id)
+    if message.outputs:
+        request.outputs = _decode_outputs(message)
+    parameters = message.parameters
+    if parameters:
+        set_request_parameters(request, parameters)
+    size = 0
+    for tensor in request.inputs:
+        length = len(cast(memoryview, tensor.data))
+        if length > INLINE_LIMIT_BYTES:
+            size += _aligned(length)
+    if size:
+        _place(request, size, dataplane)
+    return request
+
+
+def _decode_inputs(message: pb.ModelInferRequest, raw_contents: RawContents) -> list[Tensor]:
+    inputs: list[Tensor] = []
+    raw_count = len(raw_contents)
+    raw_used = 0
+    for tensor in message.inputs:
+        name = tensor.name
+        parameters = tensor.parameters
+        if parameters:
+            refuse_shared_memory("input", name, message.model_name, parameters)
+        if tensor.HasField("contents"):
+            if raw_count:
+                raise InvalidArgumentError(
+                    "contents field must not be specified when using raw_input_contents "
+                    f"for '{name}' for model '{message.model_name}'"
+                )
+            data = pack_contents(message.model_name, tensor)
+        elif raw_used < raw_count:
+            data = memoryview(raw_contents[raw_used])
+            raw_used += 1
+        else:
+            raise InvalidArgumentError(
+                f"unable to find data for input tensor '{name}' "
+                f"for model '{message.model_name}' in request."
+            )
+        # A datatype that does not exist is refused by the data plane: it is not the model's.
+        datatype = cast(DataType, tensor.datatype)
+        inputs.append(Tensor(name, datatype, tuple(tensor.shape), data))
+    return inputs
+
+
+def _decode_outputs(message: pb.ModelInferRequest) -> list[RequestedOutput]:
+    outputs: dict[str, RequestedOutput] = {}
+    for output in message.outputs:
+        name = output.name
+        classes = 0
+        parameters = output.parameters
+        if parameters:
+            refuse_shared_memory("output", name, message.model_name, parameters)
+            classes = classification(parameters)
+        if name in outputs:
+            raise InvalidArgumentError(f"output '{name}' already exists in request")
+        outputs[name] = RequestedOutput(name, classes)
+    return list(outputs.values())
+
+
+def _place(request: InferRequest, size: int, dataplane: DataPlane) -> None:
+    """Copy the request's large tensors into one lease."""
+    lease = dataplane.lease(request.model, request.version, size)
+    view = lease.view
+    offset = 0
+    for tensor in request.inputs:
+        data = cast(memoryview, tensor.data)
+        length = len(data)
+        if length > INLINE_LIMIT_BYTES:
+            view[offset : offset + length] = data
+            tensor.data = lease.span(offset, length)
+            offset += _aligned(length)
+    request.leases.append(lease)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+
+
+def encode_response(response: InferResponse) -> bytes:
+    """Encode a response as a ModelInferResponse; its outputs are copied once, into the result."""
+    return b"".join(_encode(_response_message(response), response))
+
+
+def encode_stream_response(response: InferResponse) -> bytes:
+    """Encode a response, or the error that it is, as a ModelStreamInferResponse."""
+    message = _response_message(response)
+    message.parameters[FINAL_RESPONSE].bool_param = response.final
+    if response.error is not None:
+        failed = pb.ModelStreamInferResponse(
+            error_message=response.error.message, infer_response=message
+        )
+        encoded: bytes = failed.SerializeToString()
+        return encoded
+    return nested(_INFER_RESPONSE, _encode(message, response))
+
+
+def failed_response(message: pb.ModelInferRequest, error: StatusError) -> InferResponse:
+    """The one response to a request that the server refused."""
+    digits = message.model_version
+    version = int(digits) if digits.isascii() and digits.isdigit() else 0
+    return InferResponse(message.model_name, version, message.id, error=error)
+
+
+def _response_message(response: InferResponse) -> pb.ModelInferResponse:
+    message = pb.ModelInferResponse(
+        model_name=response.model,
+        model_version=str(response.version) if response.version else "",
+        id=response.id,
+    )
+    if response.parameters:
+        add_parameters(message.parameters, response.parameters)
+    outputs = message.outputs
+    for tensor in response.outputs:
+        outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+    return message
+
+
+def _encode(message: pb.ModelInferResponse, response: InferResponse) -> list[bytes | memoryview]:
+    parts: list[bytes | memoryview] = [message.SerializeToString()]
+    for tensor in response.outputs:
+        # The data plane gives outputs as memoryviews, wherever the worker left them.
+        append_field(parts, _RAW_OUTPUT_CONTENTS, cast(memoryview, tensor.data))
+    return parts

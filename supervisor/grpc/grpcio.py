@@ -1,0 +1,226 @@
+"""The grpcio transport: grpc.aio carries the calls of service.py, stream.py and health.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]
+
+from ...ipc.errors import StatusError
+from ..settings import GrpcSettings
+from .health import HealthService
+from .service import STREAM_PATH, InferenceService, UnaryCall
+from .stream import SHUTTING_DOWN, InferStream
+
+if TYPE_CHECKING:
+    from ..controlplane import ControlPlane
+    from ..dataplane import DataPlane
+
+_log = logging.getLogger(__name__)
+
+_INT32_MAX = 2**31 - 1
+
+_STATUS: dict[str, grpc.StatusCode] = {
+    "UNKNOWN": grpc.StatusCode.UNKNOWN,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+    "NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "INVALID_ARG": grpc.StatusCode.INVALID_ARGUMENT,
+    "UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "UNSUPPORTED": grpc.StatusCode.UNIMPLEMENTED,
+    "ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "CANCELLED": grpc.StatusCode.CANCELLED,
+}
+
+#: Clients refuse trailers of more than 8 KiB, and with them the whole answer.
+_DETAILS_LIMIT_BYTES = 6 * 1024
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+_Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+
+#: What reading gives after a client's last message; grpcio's stubs do not know it.
+_END: object = grpc.aio.EOF  # pyright: ignore
+
+
+class _State(Enum):
+    NEW = "not started"
+    SERVING = "calls are taken"
+    DRAINING = "new calls are refused, those in flight are finished"
+    STOPPED = "the port is closed"
+
+
+class GrpcServer:
+    """The gRPC service of a server on one port."""
+
+    def __init__(
+        self, dataplane: DataPlane, controlplane: ControlPlane, settings: GrpcSettings
+    ) -> None:
+        self._dataplane = dataplane
+        self._settings = settings
+        calls = InferenceService(dataplane, controlplane).unary_calls()
+        calls |= HealthService(controlplane).unary_calls()
+        self._handlers: dict[str, _Handler] = {
+            path: grpc.unary_unary_rpc_method_handler(self._unary(path, call))
+            for path, call in calls.items()
+        }
+        self._handlers[STREAM_PATH] = grpc.stream_stream_rpc_method_handler(self._stream)
+        self._state = _State.NEW
+        self._server: grpc.aio.Server | None = None
+        #: Calls that are being answered, streams among them.
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._streams: set[InferStream] = set()
+
+    def __repr__(self) -> str:
+        return (
+            f"<GrpcServer {self._state.name} in_flight={self._in_flight} "
+            f"streams={len(self._streams)}>"
+        )
+
+    async def start(self) -> int:
+        """Listen and serve; returns the port. Raises OSError when the port cannot be had."""
+        server = grpc.aio.server(options=_channel_options(self._settings))
+        server.add_generic_rpc_handlers(_by_service(self._handlers))
+        address, port = self._settings.address, self._settings.port
+        host = f"[{address}]" if ":" in address else address
+        try:
+            bound: int = server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError:  # grpcio's own text says no more, and repeats it
+            bound = 0
+        if not bound:
+            raise OSError(
+                f"the gRPC service cannot listen on {host}:{port}: the port is taken, or the "
+                "address is not one of this machine; choose others by --grpc-port and "
+                "--grpc-address"
+            )
+        await server.start()
+        self._server = server
+        self._state = _State.SERVING
+        return bound
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, let those in flight end within `grace` seconds, and close the port."""
+        if self._server is None:
+            return
+        self._state = _State.DRAINING
+        for stream in tuple(self._streams):
+            stream.drain()
+        if self._in_flight:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._idle.wait()
+            except TimeoutError:
+                _log.warning("%d gRPC calls are cut off: they did not end in time", self._in_flight)
+        await self._server.stop(None)
+        self._server = None
+        self._state = _State.STOPPED
+
+    def _unary(self, path: str, call: UnaryCall) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        async def behavior(data: bytes, context: _Context) -> bytes:
+            if self._state is not _State.SERVING:
+                _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+                return b""
+            self._in_flight += 1
+            try:
+                return await call(data)
+            except StatusError as error:
+                _fail(context, _STATUS[error.code], error.message)
+            except Exception:  # a fault of ours: the client is told no more than that
+                _fail(context, grpc.StatusCode.INTERNAL, _log_fault(path))
+            finally:
+                self._left()
+            return b""
+
+        return behavior
+
+    async def _stream(self, _: object, context: _Context) -> None:
+        if self._state is not _State.SERVING:
+            _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+            return
+
+        async def receive() -> bytes | None:
+            data = await context.read()
+            return None if data is _END else data
+
+        metadata = context.invocation_metadata() or ()
+        close_on_error = ("triton_grpc_error", "true") in metadata
+        stream = InferStream(self._dataplane, receive, context.write, close_on_error)
+        self._streams.add(stream)
+        self._in_flight += 1
+        try:
+            await stream.run()
+        except StatusError as error:
+            _fail(context, _STATUS[error.code], error.message)
+        except Exception:  # a fault of ours: the client is told no more than that
+            _fail(context, grpc.StatusCode.INTERNAL, _log_fault(STREAM_PATH))
+        finally:
+            self._streams.discard(stream)
+            self._left()
+
+    def _left(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+
+def _by_service(
+    handlers: dict[str, _Handler],
+) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Group handlers by the service in their paths, as grpcio wants them."""
+    services: dict[str, dict[str, _Handler]] = {}
+    for path, handler in handlers.items():
+        _, service, method = path.split("/")
+        services.setdefault(service, {})[method] = handler
+    return tuple(
+        grpc.method_handlers_generic_handler(service, methods)
+        for service, methods in services.items()
+    )
+
+
+def _channel_options(settings: GrpcSettings) -> list[tuple[str, int]]:
+    options = [
+        ("grpc.max_send_message_length", _INT32_MAX),
+        ("grpc.max_receive_message_length", _INT32_MAX),
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.keepalive_time_ms", settings.keepalive_time_ms),
+        ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
+        ("grpc.keepalive_permit_without_calls", int(settings.keepalive_permit_without_calls)),
+        ("grpc.http2.max_pings_without_data", settings.max_pings_without_data),
+        ("grpc.http2.min_ping_interval_without_data_ms", settings.min_recv_ping_interval_ms),
+        ("grpc.http2.max_ping_strikes", settings.max_ping_strikes),
+    ]
+    if settings.max_connection_age_ms is not None:
+        options.append(("grpc.max_connection_age_ms", settings.max_connection_age_ms))
+    if settings.max_connection_age_grace_ms is not None:
+        options.append(("grpc.max_connection_age_grace_ms", settings.max_connection_age_grace_ms))
+    return options
+
+
+def _fail(context: _Context, status: grpc.StatusCode, details: str) -> None:
+    """Let the call end with this status; grpcio then drops whatever it returns."""
+    context.set_code(status)
+    context.set_details(_shorten(details))
+
+
+def _log_fault(path: str) -> str:
+    """Log the exception being handled; return what the client is told instead."""
+    call = path.rpartition("/")[2]
+    _log.exception("unexpected error in the gRPC call %s", call)
+    return f"unexpected error in {call}, see the server's log"
+
+
+def _shorten(details: str) -> str:
+    """Cut a message that would not fit into a trailer, where it is percent-encoded."""
+    room = _DETAILS_LIMIT_BYTES
+    if len(details) * 12 <= room:
+        return details
+    for index, character in enumerate(details):
+        room -= 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+        if room < 0:
+            return details[:index] + "..."
+    return details

@@ -1,0 +1,232 @@
+"""GRPCInferenceService: the unary calls, over messages, for whatever transport carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from ...ipc.errors import InvalidArgumentError, UnsupportedError
+from ...proto import grpc_service_pb2 as pb
+from ..config.parse import to_proto
+from .codec import decode_request, encode_response, parse_infer_request, parse_version
+from .statistics import add_statistics
+
+if TYPE_CHECKING:
+    from ..controlplane import ControlPlane, TensorMetadata
+    from ..dataplane import DataPlane
+
+#: One unary call: an encoded request in, an encoded response out, or a StatusError.
+UnaryCall = Callable[[bytes], Awaitable[bytes]]
+
+_PATH = "/inference.GRPCInferenceService/"
+STREAM_PATH = _PATH + "ModelStreamInfer"
+
+_SHARED_MEMORY = (
+    "shared memory of clients is not offered by this server: "
+    "send and receive tensors in the messages of ModelInfer"
+)
+
+#: The calls that this server does not offer, and what it says instead.
+_UNSUPPORTED = {
+    "SystemSharedMemoryStatus": _SHARED_MEMORY,
+    "SystemSharedMemoryRegister": _SHARED_MEMORY,
+    "SystemSharedMemoryUnregister": _SHARED_MEMORY,
+    "CudaSharedMemoryStatus": _SHARED_MEMORY,
+    "CudaSharedMemoryRegister": _SHARED_MEMORY,
+    "CudaSharedMemoryUnregister": _SHARED_MEMORY,
+    "TraceSetting": "tracing is not offered by this server",
+    "LogSettings": "log settings cannot be read or changed while this server runs: "
+    "set them by --log-verbose and its kin at the start",
+}
+
+DECOUPLED_REFUSED = "ModelInfer RPC doesn't support models with decoupled transaction policy"
+
+
+class _Encodable(Protocol):
+    def SerializeToString(self) -> bytes: ...
+
+
+RequestT = TypeVar("RequestT")
+
+
+def unary(
+    parse: Callable[[bytes], RequestT], method: Callable[[RequestT], Awaitable[_Encodable]]
+) -> UnaryCall:
+    """Make a call out of a method over messages. Bytes that are no message are refused."""
+
+    async def call(data: bytes) -> bytes:
+        try:
+            request = parse(data)
+        except DecodeError:
+            raise InvalidArgumentError(
+                f"the {len(data)} bytes received are not a valid request message of this call"
+            ) from None
+        return (await method(request)).SerializeToString()
+
+    return call
+
+
+def _unsupported(sentence: str) -> UnaryCall:
+    async def call(_: bytes) -> bytes:
+        raise UnsupportedError(sentence)
+
+    return call
+
+
+class InferenceService:
+    """The unary calls of Triton's service: each asks one of the two planes and translates."""
+
+    def __init__(self, dataplane: DataPlane, controlplane: ControlPlane) -> None:
+        self._dataplane = dataplane
+        self._controlplane = controlplane
+
+    def unary_calls(self) -> dict[str, UnaryCall]:
+        """Every unary call of the service by its path."""
+        calls: dict[str, UnaryCall] = {
+            "ServerLive": unary(pb.ServerLiveRequest.FromString, self.server_live),
+            "ServerReady": unary(pb.ServerReadyRequest.FromString, self.server_ready),
+            "ModelReady": unary(pb.ModelReadyRequest.FromString, self.model_ready),
+            "ServerMetadata": unary(pb.ServerMetadataRequest.FromString, self.server_metadata),
+            "ModelMetadata": unary(pb.ModelMetadataRequest.FromString, self.model_metadata),
+            "ModelInfer": self.model_infer,
+            "ModelConfig": unary(pb.ModelConfigRequest.FromString, self.model_config),
+            "ModelStatistics": unary(pb.ModelStatisticsRequest.FromString, self.model_statistics),
+            "RepositoryIndex": unary(pb.RepositoryIndexRequest.FromString, self.repository_index),
+            "RepositoryModelLoad": unary(
+                pb.RepositoryModelLoadRequest.FromString, self.repository_model_load
+            ),
+            "RepositoryModelUnload": unary(
+                pb.RepositoryModelUnloadRequest.FromString, self.repository_model_unload
+            ),
+        }
+        calls |= {name: _unsupported(sentence) for name, sentence in _UNSUPPORTED.items()}
+        return {_PATH + name: call for name, call in calls.items()}
+
+    async def model_infer(self, data: bytes) -> bytes:
+        """Run one request of a model that answers once. Cancelling the task cancels the request."""
+        message, raw_contents = parse_infer_request(data)
+        version = parse_version(message.model_version)
+        dataplane = self._dataplane
+        if dataplane.config(message.model_name, version).decoupled:
+            raise UnsupportedError(DECOUPLED_REFUSED)
+        request = decode_request(message, raw_contents, version, dataplane)
+        return encode_response(await dataplane.infer(request))
+
+    async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
+        """Whether the server is up, with or without models."""
+        return pb.ServerLiveResponse(live=self._controlplane.is_live())
+
+    async def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+        """Whether the server can take requests."""
+        return pb.ServerReadyResponse(ready=self._controlplane.is_ready())
+
+    async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        """Whether a model can take requests."""
+        version = parse_version(request.version)
+        return pb.ModelReadyResponse(ready=self._controlplane.is_model_ready(request.name, version))
+
+    async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+        """Who the server is and which extensions it speaks."""
+        metadata = self._controlplane.server_metadata()
+        return pb.ServerMetadataResponse(
+            name=metadata.name, version=metadata.version, extensions=metadata.extensions
+        )
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        """What a model takes and gives."""
+        version = parse_version(request.version)
+        metadata = self._controlplane.model_metadata(request.name, version)
+        return pb.ModelMetadataResponse(
+            name=metadata.name,
+            versions=metadata.versions,
+            platform=metadata.platform,
+            inputs=_tensors(metadata.inputs),
+            outputs=_tensors(metadata.outputs),
+        )
+
+    async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        """The completed configuration of a model."""
+        version = parse_version(request.version)
+        config = self._controlplane.model_config(request.name, version)
+        return pb.ModelConfigResponse(config=to_proto(config))
+
+    async def model_statistics(
+        self, request: pb.ModelStatisticsRequest
+    ) -> pb.ModelStatisticsResponse:
+        """What was counted for one model, or for all."""
+        version = parse_version(request.version)
+        response = pb.ModelStatisticsResponse()
+        for snapshot in self._controlplane.statistics(request.name, version):
+            add_statistics(response, snapshot)
+        return response
+
+    async def repository_index(
+        self, request: pb.RepositoryIndexRequest
+    ) -> pb.RepositoryIndexResponse:
+        """Every model of the repositories with the states of its versions."""
+        _refuse_repository(request.repository_name)
+        response = pb.RepositoryIndexResponse()
+        for entry in self._controlplane.index(request.ready):
+            response.models.add(
+                name=entry.name, version=entry.version, state=entry.state, reason=entry.reason
+            )
+        return response
+
+    async def repository_model_load(
+        self, request: pb.RepositoryModelLoadRequest
+    ) -> pb.RepositoryModelLoadResponse:
+        """Load a model, or load it again; returns when that is done."""
+        _refuse_repository(request.repository_name)
+        parameters: dict[str, str | bytes | int | bool] = {}
+        for name, value in request.parameters.items():
+            if name == "config":
+                _expect(name, value, "string_param")
+                parameters[name] = value.string_param
+            elif name.startswith("file:"):
+                _expect(name, value, "bytes_param")
+                parameters[name] = value.bytes_param
+            else:
+                raise InvalidArgumentError(f"unrecognized load parameter '{name}'.")
+        await self._controlplane.load(request.model_name, parameters)
+        return pb.RepositoryModelLoadResponse()
+
+    async def repository_model_unload(
+        self, request: pb.RepositoryModelUnloadRequest
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Unload a model, on request with those that only it needed."""
+        _refuse_repository(request.repository_name)
+        unload_dependents = False
+        if "unload_dependents" in request.parameters:
+            value = request.parameters["unload_dependents"]
+            if value.WhichOneof("parameter_choice") != "bool_param":
+                raise InvalidArgumentError(
+                    "invalid value type for 'unload_dependents' parameter, expected bool_param."
+                )
+            unload_dependents = value.bool_param
+        await self._controlplane.unload(request.model_name, unload_dependents)
+        return pb.RepositoryModelUnloadResponse()
+
+
+def _tensors(
+    tensors: Iterable[TensorMetadata],
+) -> list[pb.ModelMetadataResponse.TensorMetadata]:
+    return [
+        pb.ModelMetadataResponse.TensorMetadata(
+            name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
+        )
+        for tensor in tensors
+    ]
+
+
+def _refuse_repository(name: str) -> None:
+    if name:
+        raise UnsupportedError("'repository_name' specification is not supported")
+
+
+def _expect(name: str, value: pb.ModelRepositoryParameter, choice: str) -> None:
+    if value.WhichOneof("parameter_choice") != choice:
+        raise InvalidArgumentError(
+            f"invalid value type for load parameter '{name}', expected {choice}."
+        )

@@ -1,0 +1,176 @@
+"""ModelStreamInfer: many requests on one stream, each with its own responses.
+
+Requests to models that answer once are answered in the order they came; responses of decoupled
+models go out as they come, between the others. An error belongs to its request and leaves the
+stream open, unless the client asked for the opposite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ...ipc.errors import StatusError, UnavailableError
+from ..request import InferResponse
+from .codec import (
+    decode_request,
+    encode_stream_response,
+    failed_response,
+    parse_infer_request,
+    parse_version,
+)
+from .parameters import wants_empty_final_response
+
+if TYPE_CHECKING:
+    from ..dataplane import DataPlane, Stream
+
+SHUTTING_DOWN = "GRPC server is shutting down and has stopped accepting new requests."
+
+#: While so many requests or responses of one stream wait, no more requests are read from it: a
+#: client that sends faster than it is answered, or never reads, is held back by its own window.
+_MOST_WAITING = 1024
+
+
+class _Reading(Enum):
+    OPEN = "requests are read as they come"
+    ENDED = "the client will send no more"
+    DRAINED = "the server takes no more"
+
+
+class _Call:
+    """One request of the stream until its last response is on its way."""
+
+    __slots__ = ("empty_final", "handle", "ordered", "response")
+
+    def __init__(self, ordered: bool, empty_final: bool) -> None:
+        self.ordered = ordered
+        self.empty_final = empty_final
+        #: The only response of an ordered call, while those before it are missing.
+        self.response: InferResponse | None = None
+        #: What cancels the request; None before it was handed over.
+        self.handle: Stream | None = None
+
+
+class InferStream:
+    """One stream of a client, over whatever transport: bytes are received and sent by callables.
+
+    `receive` returns one encoded request, or None at the end; `send` returns when there is room
+    for the next response. With `close_on_error` the first error ends the stream with its status.
+    """
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        receive: Callable[[], Awaitable[bytes | None]],
+        send: Callable[[bytes], Awaitable[None]],
+        close_on_error: bool,
+    ) -> None:
+        self._dataplane = dataplane
+        self._receive = receive
+        self._send = send
+        self._close_on_error = close_on_error
+        self._reading = _Reading.OPEN
+        self._reader: asyncio.Task[None] | None = None
+        #: All requests whose last response is missing, and nothing else.
+        self._outstanding: set[_Call] = set()
+        #: Ordered calls, outstanding or with a response that waits for an earlier one.
+        self._ordered: deque[_Call] = deque()
+        self._unsent: deque[InferResponse] = deque()
+        #: Set when the writer has something to look at, and when the reader has.
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return (
+            f"<InferStream {self._reading.name} outstanding={len(self._outstanding)} "
+            f"unsent={len(self._unsent)}>"
+        )
+
+    async def run(self) -> None:
+        """Serve the stream to its end.
+
+        Raises StatusError when it ends with an error. When the task is cancelled, or fails, all
+        requests that are still outstanding are cancelled.
+        """
+        self._reader = reader = asyncio.create_task(self._read())
+        reader.add_done_callback(lambda _: self._wake.set())
+        try:
+            while True:
+                self._wake.clear()
+                await self._send_all()
+                if reader.done():
+                    if not reader.cancelled():
+                        reader.result()  # raises what ended the reading
+                    if not self._outstanding:
+                        break
+                await self._wake.wait()
+        finally:
+            reader.cancel()
+            for call in self._outstanding:
+                if call.handle is not None:
+                    call.handle.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        if self._reading is _Reading.DRAINED:
+            raise UnavailableError(SHUTTING_DOWN)
+
+    def drain(self) -> None:
+        """Read no more requests, and end the stream when those that were read are answered."""
+        if self._reading is _Reading.OPEN:
+            self._reading = _Reading.DRAINED
+            if self._reader is not None:
+                self._reader.cancel()
+
+    async def _read(self) -> None:
+        while self._reading is _Reading.OPEN:
+            data = await self._receive()
+            if data is None:
+                self._reading = _Reading.ENDED
+                return
+            self._accept(data)
+            while self._waiting() >= _MOST_WAITING:
+                self._room.clear()
+                await self._room.wait()
+
+    def _waiting(self) -> int:
+        """How many requests and responses are held: a call may be ordered, outstanding or both."""
+        return len(self._unsent) + max(len(self._outstanding), len(self._ordered))
+
+    def _accept(self, data: bytes) -> None:
+        """Hand one request to the data plane, or answer what is wrong with it."""
+        message, raw_contents = parse_infer_request(data)
+        call = _Call(ordered=True, empty_final=wants_empty_final_response(message.parameters))
+        self._outstanding.add(call)
+        self._ordered.append(call)
+        try:
+            version = parse_version(message.model_version)
+            if self._dataplane.config(message.model_name, version).decoupled:
+                self._ordered.pop()
+                call.ordered = False
+            request = decode_request(message, raw_contents, version, self._dataplane)
+            call.handle = self._dataplane.stream(request, partial(self._on_response, call))
+        except StatusError as error:
+            self._on_response(call, failed_response(message, error))
+
+    def _on_response(self, call: _Call, response: InferResponse) -> None:
+        if response.final:
+            self._outstanding.discard(call)
+        if call.ordered:
+            call.response = response
+            ordered = self._ordered
+            while ordered and ordered[0].response is not None:
+                self._unsent.append(ordered.popleft().response)  # type: ignore[arg-type]
+        elif response.outputs or response.error or not response.final or call.empty_final:
+            self._unsent.append(response)
+        self._wake.set()
+
+    async def _send_all(self) -> None:
+        while self._unsent:
+            response = self._unsent.popleft()
+            if response.error is not None and self._close_on_error:
+                raise response.error
+            await self._send(encode_stream_response(response))
+        self._room.set()

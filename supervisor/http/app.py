@@ -1,0 +1,188 @@
+"""The routes of the v2 protocol, and the one place where an error becomes an HTTP answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from ...ipc.errors import InternalError, InvalidArgumentError, StatusError, UnsupportedError
+from .infer import InferEndpoint
+from .management import Management
+from .reply import JSON, TEXT, Reply, error_body, error_reply
+
+if TYPE_CHECKING:
+    from ..controlplane import ControlPlane
+    from ..dataplane import DataPlane
+
+_logger = logging.getLogger(__name__)
+
+Endpoint = Callable[..., Awaitable[Reply]]
+
+_MODELS = "/v2/models/"
+_REPOSITORY = re.compile(r"/v2/repository(?:/([^/]+))?/(?:(index)|models/([^/]+)/(load|unload))")
+_SHARED_MEMORY = re.compile(
+    r"/v2/(system|cuda)sharedmemory(?:/region/[^/]+)?/(status|register|unregister)"
+)
+
+
+class Route(NamedTuple):
+    """An endpoint, the method that it takes ("" for any), and the content type of its errors."""
+
+    method: str
+    endpoint: Endpoint
+    errors: bytes = JSON
+
+
+class App:
+    """Answers every request of the HTTP service.
+
+    `__call__` is what aiohttp's server calls; it raises nothing but cancellation.
+    """
+
+    def __init__(
+        self, dataplane: DataPlane, controlplane: ControlPlane, max_input_size: int
+    ) -> None:
+        management = Management(controlplane, max_input_size)
+        self._exact = {
+            "/v2/models/stats": Route("GET", management.statistics),
+            "/v2/logging": _later("logging"),
+            "/v2": Route("GET", management.server_metadata),
+            "/v2/health/live": Route("GET", management.live, TEXT),
+            "/v2/health/ready": Route("GET", management.ready, TEXT),
+            "/v2/trace/setting": _later("trace"),
+        }
+        self._model = {
+            "infer": Route("POST", InferEndpoint(dataplane, max_input_size), TEXT),
+            "generate": _later("generate"),
+            "generate_stream": _later("generate"),
+            "ready": Route("GET", management.model_ready, TEXT),
+            "config": Route("GET", management.model_config),
+            "stats": Route("GET", management.statistics),
+            "trace/setting": _later("trace"),
+            "": Route("GET", management.model_metadata),
+        }
+        self._repository = {
+            "index": Route("POST", management.index),
+            "load": Route("POST", management.load),
+            "unload": Route("POST", management.unload),
+        }
+        self._running = 0
+        self._drained: asyncio.Event | None = None
+
+    def __repr__(self) -> str:
+        state = "serving" if self._drained is None else "draining"
+        return f"<App {state}, {self._running} requests running>"
+
+    async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        self._running += 1
+        try:
+            reply = await self._answer(http)
+            if self._drained is not None:
+                reply.close_connection()
+            return reply
+        finally:
+            self._running -= 1
+            if self._drained is not None and not self._running:
+                self._drained.set()
+
+    async def drain(self, timeout_secs: float) -> None:
+        """Close each connection with its next answer, and wait until no request is running."""
+        self._drained = asyncio.Event()
+        if not self._running:
+            return
+        try:
+            async with asyncio.timeout(timeout_secs):
+                await self._drained.wait()
+        except TimeoutError:
+            _logger.warning(
+                "%d HTTP requests did not finish within %g seconds", self._running, timeout_secs
+            )
+
+    async def _answer(self, http: web.BaseRequest) -> Reply:
+        errors = TEXT
+        try:
+            found = self._find(http.rel_url.raw_path)
+            if found is None:
+                return Reply(404, error_body("Not Found"))
+            (method, endpoint, errors), arguments = found
+            if method and http.method != method:
+                return Reply(405, error_body("Method Not Allowed"), errors)
+            return await endpoint(http, *arguments)
+        except StatusError as error:
+            return error_reply(error, errors)
+        except web.RequestPayloadError as error:
+            return error_reply(InvalidArgumentError(f"the request body is broken: {error}"), errors)
+        except Exception:  # this request alone fails, and only the log has the traceback
+            _logger.exception("%s %s failed", http.method, http.rel_url.raw_path)
+            return error_reply(InternalError("the server failed; its log says why"), errors)
+
+    def _find(self, path: str) -> tuple[Route, Sequence[object]] | None:
+        route = self._exact.get(path)
+        if route is not None:
+            return route, ()
+        if path.startswith(_MODELS):
+            return self._find_model(path[len(_MODELS) :].split("/"))
+        if _SHARED_MEMORY.fullmatch(path):
+            return _later("shared-memory"), ()
+        found = _REPOSITORY.fullmatch(path)
+        if found is None:
+            return None
+        repository, index, model, action = found.groups()
+        if index:
+            return self._repository["index"], ()
+        if repository:
+            return Route("POST", _refuse_repository), ()
+        return self._repository[action], (_model_name(model),)
+
+    def _find_model(self, segments: list[str]) -> tuple[Route, Sequence[object]] | None:
+        """Take apart `{model}[/versions/{version}][/{kind}]`."""
+        name, *rest = segments
+        version = None
+        if len(rest) > 1 and rest[0] == "versions" and rest[1].isascii() and rest[1].isdecimal():
+            version = rest[1]
+            rest = rest[2:]
+        kind = "/".join(rest)
+        route = self._model.get(kind)
+        if route is None or not name or (rest and not kind):
+            return None
+        if version is None:
+            return route, (_model_name(name), None)
+        if kind == "trace/setting":
+            return None
+        return route, (_model_name(name), _version(version))
+
+
+def _model_name(segment: str) -> str:
+    """The name that a path segment spells; bytes that are no text spell no model's name."""
+    if not segment.isascii():
+        segment = segment.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unquote(segment) if "%" in segment else segment
+
+
+def _version(digits: str) -> int:
+    if len(digits) > 18:
+        raise InvalidArgumentError(
+            f"failed to get model version from specified version string '{digits}' "
+            "(details: stol), version should be an integral value > 0"
+        )
+    return int(digits)
+
+
+def _later(extension: str) -> Route:
+    async def refuse(http: web.BaseRequest, *arguments: object) -> Reply:
+        raise UnsupportedError(
+            f"the {extension} extension is not offered by this version of the server yet"
+        )
+
+    return Route("", refuse)
+
+
+async def _refuse_repository(http: web.BaseRequest) -> Reply:
+    raise UnsupportedError("'repository_name' specification is not supported")

@@ -1,0 +1,244 @@
+"""One inference over HTTP: headers and body become a request, the response headers and body."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+from aiohttp import web
+
+from ...ipc.errors import InvalidArgumentError, StatusError, UnsupportedError
+from ...ipc.tensor import INLINE_LIMIT_BYTES
+from ..request import InferRequest, InferResponse
+from .binary_codec import HEADER_LENGTH, check_sizes, header_length, raw_input
+from .body import BodyStream, invite, read_all
+from .compression import (
+    THREAD_LIMIT_BYTES,
+    UnsupportedEncodingError,
+    accepted_encoding,
+    check_encoding,
+    compress,
+    decompress,
+)
+from .json_codec import (
+    OutputForms,
+    ParsedRequest,
+    decode_request,
+    document_too_large,
+    encode_response,
+)
+from .reply import JSON, TEXT, Reply, error_reply
+
+if TYPE_CHECKING:
+    from ..config.schema import ModelConfig
+    from ..dataplane import DataPlane
+
+_ACCEPTED = b"Accept-Encoding: gzip, deflate\r\n"
+_BINARY = b"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n"
+_RAW_FORMS = OutputForms(default=True)
+
+#: Tensors that share a lease begin at multiples of this, so that backends can read them in place.
+_ALIGNMENT_BYTES = 64
+
+
+class _Received(msgspec.Struct):
+    """A body: its document, and the `size` bytes behind it, already here or still to come."""
+
+    document: bytes | memoryview
+    rest: memoryview | BodyStream
+    size: int
+
+
+class InferEndpoint:
+    """Answers `POST …/infer`."""
+
+    def __init__(self, dataplane: DataPlane, max_input_size: int) -> None:
+        self._dataplane = dataplane
+        self._limit = max_input_size
+
+    async def __call__(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
+        """Run one inference. Errors before the document is read are plain text, as in Triton."""
+        try:
+            config = self._admit(model, version)
+            received = await self._receive(http)
+        except UnsupportedEncodingError as error:
+            return error_reply(error, TEXT + _ACCEPTED)
+        except StatusError as error:
+            return error_reply(error, TEXT)
+        try:
+            return await self._run(http, config, received, model, version)
+        except StatusError as error:
+            return error_reply(error, JSON)
+
+    async def _run(
+        self,
+        http: web.BaseRequest,
+        config: ModelConfig,
+        received: _Received,
+        model: str,
+        version: int | None,
+    ) -> Reply:
+        if len(received.document):
+            parsed = await self._parse(received.document, model, version)
+        else:
+            parsed = self._deduce(received, config, model, version)
+        try:
+            await self._place(parsed, received)
+        except BaseException:  # the data plane never saw the request, so its leases are ours
+            for lease in parsed.request.leases:
+                lease.release()
+            raise
+        response = await self._dataplane.infer(parsed.request)
+        return await _reply(http, response, parsed.forms)
+
+    def _admit(self, model: str, version: int | None) -> ModelConfig:
+        config = self._dataplane.config(model, version)
+        policy = config.model_transaction_policy
+        if policy is not None and policy.decoupled:
+            raise UnsupportedError(
+                "HTTP end point doesn't support models with decoupled transaction policy"
+            )
+        return config
+
+    async def _receive(self, http: web.BaseRequest) -> _Received:
+        headers = http.headers
+        text = headers.get(HEADER_LENGTH)
+        length = http.content_length
+        if check_encoding(headers.get("Content-Encoding", "")):
+            body = await decompress(await read_all(http, self._limit), self._limit)
+        elif length is None:  # chunked: its size shows when it is here
+            body = await read_all(http, self._limit)
+        else:
+            cut = length if text is None else header_length(text, length)
+            self._check_limit(cut, length)
+            if length - cut > INLINE_LIMIT_BYTES and not http.content.is_eof():
+                invite(http)
+                stream = BodyStream(http.content)
+                return _Received(await stream.read(cut), stream, length - cut)
+            body = await read_all(http, length)
+            if cut == length:
+                return _Received(body, memoryview(b""), 0)
+            view = memoryview(body)
+            return _Received(view[:cut], view[cut:], length - cut)
+        length = len(body)
+        cut = length if text is None else header_length(text, length)
+        view = memoryview(body)
+        return _Received(view[:cut], view[cut:], length - cut)
+
+    def _check_limit(self, document: int, body: int) -> None:
+        if document > self._limit:
+            raise document_too_large(document, self._limit)
+        if document == 0 and body > self._limit:
+            raise InvalidArgumentError(
+                f"Raw input has a byte_size ({body} bytes) that exceeds the maximum allowed value "
+                f"of {self._limit} bytes. Use --http-max-input-size to increase the limit."
+            )
+
+    async def _parse(
+        self, document: bytes | memoryview, model: str, version: int | None
+    ) -> ParsedRequest:
+        if len(document) <= THREAD_LIMIT_BYTES:
+            return decode_request(document, model, version, self._limit)
+        return await asyncio.get_running_loop().run_in_executor(
+            None, decode_request, document, model, version, self._limit
+        )
+
+    def _deduce(
+        self, received: _Received, config: ModelConfig, model: str, version: int | None
+    ) -> ParsedRequest:
+        request = InferRequest(model, version, [])
+        tensor, prefix = raw_input(request, config, received.size)
+        request.inputs.append(tensor)
+        if prefix:
+            received.size += len(prefix)
+            if isinstance(received.rest, BodyStream):
+                received.rest.prepend(prefix)
+            else:
+                received.rest = memoryview(prefix + received.rest)
+        return ParsedRequest(request, [received.size], _RAW_FORMS)
+
+    async def _place(self, parsed: ParsedRequest, received: _Received) -> None:
+        """Bring every input's bytes to where the worker finds them: large ones into a lease."""
+        check_sizes(parsed, received.size)
+        request = parsed.request
+        sizes = [
+            tensor.byte_size if declared is None else declared
+            for tensor, declared in zip(request.inputs, parsed.sizes, strict=True)
+        ]
+        rest = received.rest
+        if max(sizes, default=0) > INLINE_LIMIT_BYTES:
+            stream = rest if isinstance(rest, BodyStream) else BodyStream(None, rest)
+            await self._place_large(parsed, sizes, stream)
+        elif isinstance(rest, BodyStream):  # many small tensors
+            self._place_inline(parsed, memoryview(await rest.read(received.size)))
+        else:
+            self._place_inline(parsed, rest)
+
+    @staticmethod
+    def _place_inline(parsed: ParsedRequest, rest: memoryview) -> None:
+        at = 0
+        for tensor, declared in zip(parsed.request.inputs, parsed.sizes, strict=True):
+            if declared is not None:
+                tensor.data = rest[at : at + declared]
+                at += declared
+
+    async def _place_large(
+        self, parsed: ParsedRequest, sizes: list[int], stream: BodyStream
+    ) -> None:
+        request = parsed.request
+        offsets, total = _offsets(sizes)
+        lease = self._dataplane.lease(request.model, request.version, total)
+        request.leases.append(lease)
+        for tensor, declared, size, offset in zip(
+            request.inputs, parsed.sizes, sizes, offsets, strict=True
+        ):
+            if offset is None:
+                if declared is not None:
+                    tensor.data = memoryview(await stream.read(size))
+                continue
+            target = lease.view[offset : offset + size]
+            if declared is None:
+                target[:] = cast("memoryview", tensor.data)
+            else:
+                await stream.read_into(target)
+            tensor.data = lease.span(offset, size)
+
+
+def _offsets(sizes: list[int]) -> tuple[list[int | None], int]:
+    """Where each large tensor begins in the lease they share, and the size of that lease."""
+    offsets: list[int | None] = []
+    total = 0
+    for size in sizes:
+        if size > INLINE_LIMIT_BYTES:
+            begin = -(-total // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+            offsets.append(begin)
+            total = begin + size
+        else:
+            offsets.append(None)
+    return offsets, total
+
+
+async def _reply(http: web.BaseRequest, response: InferResponse, forms: OutputForms) -> Reply:
+    if _is_large_document(response, forms):
+        document, buffers = await asyncio.get_running_loop().run_in_executor(
+            None, encode_response, response, forms
+        )
+    else:
+        document, buffers = encode_response(response, forms)
+    headers = _BINARY % len(document) if buffers else JSON
+    accepted = http.headers.get("Accept-Encoding")
+    if accepted is not None:
+        encoding = accepted_encoding(accepted)
+        if encoding != "identity":
+            body = await compress([document, *buffers], encoding)
+            return Reply(200, body, headers + b"Content-Encoding: %b\r\n" % encoding.encode())
+    return Reply(200, document, headers, buffers)
+
+
+def _is_large_document(response: InferResponse, forms: OutputForms) -> bool:
+    size = 0
+    for tensor in response.outputs:
+        if not forms.is_binary(tensor.name):
+            size += tensor.byte_size
+    return size > THREAD_LIMIT_BYTES

@@ -1,0 +1,267 @@
+"""The JSON document of an inference request: parsed into typed parts, or refused in Triton's words.
+
+Almost every document has the right form, and msgspec reads those in one pass. Whatever it refuses
+is read again by a patient reader, which accepts what Triton accepts beyond strict JSON (NaN,
+Infinity, strings that are no UTF-8) and words its errors as Triton does.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, cast
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ...ipc.errors import InternalError, InvalidArgumentError, StatusError, UnsupportedError
+from .json_tensor import too_deep
+
+Unsigned = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class InputParameters(msgspec.Struct, frozen=True):
+    """What an input says about the place of its data."""
+
+    binary_data_size: Unsigned | UnsetType = UNSET
+    shared_memory_region: Any = UNSET
+
+
+class InputEntry(msgspec.Struct, frozen=True):
+    """One entry of `inputs`; `data` is the parsed JSON value, nested as it came."""
+
+    name: str
+    datatype: str
+    shape: list[Unsigned]
+    parameters: InputParameters = InputParameters()
+    data: Any = UNSET
+
+
+class OutputParameters(msgspec.Struct, frozen=True):
+    """How an output is to be returned."""
+
+    classification: Unsigned = 0
+    binary_data: bool = False
+    shared_memory_region: Any = UNSET
+
+
+class OutputEntry(msgspec.Struct, frozen=True):
+    """One entry of `outputs`."""
+
+    name: str
+    parameters: OutputParameters = OutputParameters()
+
+
+class Document(msgspec.Struct):
+    """An inference request as its JSON says it; `parameters` are not yet sorted out."""
+
+    inputs: list[InputEntry]
+    id: str = ""
+    parameters: dict[str, Any] = {}
+    outputs: list[OutputEntry] = []
+
+
+_DECODER = msgspec.json.Decoder(Document)
+
+
+def parse(data: bytes | memoryview) -> Document:
+    """Read a request's document.
+
+    Raises InternalError where Triton's JSON layer fails (which is HTTP 500), InvalidArgumentError
+    where an input has no or several sources of data, and UnsupportedError for shared memory.
+    """
+    try:
+        document = _DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_document(load(data))
+    for entry in document.inputs:
+        given = entry.parameters
+        has_size = given.binary_data_size is not UNSET
+        if has_size is (entry.data is not UNSET) or given.shared_memory_region is not UNSET:
+            check_source(entry.name, entry.data, given.binary_data_size, given.shared_memory_region)
+    for output in document.outputs:
+        if output.parameters.shared_memory_region is not UNSET:
+            _check_output_region(msgspec.to_builtins(output.parameters), output.name)
+    return document
+
+
+def load(data: bytes | memoryview) -> Any:
+    """Parse any JSON text, NaN and Infinity included; bytes that are no UTF-8 become surrogates.
+
+    Raises InternalError with the place of the mistake, InvalidArgumentError when it nests too deep.
+    """
+    text = str(data, "utf-8", "surrogateescape")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise too_deep() from None
+    except json.JSONDecodeError as error:
+        raise _unparsable(_reason(error), error.pos) from None
+    except ValueError:  # an integer of thousands of digits
+        raise _unparsable("Number too big to be stored in double.", 0) from None
+
+
+#: The words of Triton's JSON parser, by how Python's begin.
+_REASONS = (
+    ("Extra data", "The document root must not be followed by other values."),
+    ("Expecting property name", "Missing a name for object member."),
+    ("Illegal trailing comma", "Missing a name for object member."),
+    ("Expecting ':'", "Missing a colon after a name of object member."),
+    ("Expecting ','", "Missing a comma or a closing bracket after a value."),
+    ("Unterminated string", "Missing a closing quotation mark in string."),
+    ("Invalid control character", "Invalid encoding in string."),
+    ("Invalid \\escape", "Invalid escape character in string."),
+    ("Invalid \\u", "Incorrect hex digit after \\u escape in string."),
+)
+
+
+def _reason(error: json.JSONDecodeError) -> str:
+    if not error.doc:
+        return "The document is empty."
+    for beginning, words in _REASONS:
+        if error.msg.startswith(beginning):
+            return words
+    return "Invalid value."
+
+
+def _unparsable(reason: str, position: int) -> InternalError:
+    return InternalError(f"failed to parse the request JSON buffer: {reason} at {position}")
+
+
+# --- the patient reader ---------------------------------------------------------------------------
+
+
+def _read_document(root: Any) -> Document:
+    members = _members(root)
+    document = Document(inputs=[])
+    if "id" in members:
+        document.id = _text(members["id"], "id")
+    if "parameters" in members:
+        if not isinstance(members["parameters"], dict):
+            raise InternalError(
+                "failed to get request params.: attempt to get members for non-object"
+            )
+        document.parameters = members["parameters"]
+    document.inputs = [_read_input(_members(entry)) for entry in _array(members, "inputs")]
+    if "outputs" in members:
+        document.outputs = [_read_output(_members(entry)) for entry in _array(members, "outputs")]
+    return document
+
+
+def _read_input(entry: dict[str, Any]) -> InputEntry:
+    parameters = _members(entry.get("parameters"))
+    data = entry.get("data", UNSET)
+    size = parameters.get("binary_data_size", UNSET)
+    region = parameters.get("shared_memory_region", UNSET)
+    check_source(entry.get("name"), data, size, region)
+    if size is not UNSET:
+        size = unsigned(size, "Unable to parse 'binary_data_size'")
+    return InputEntry(
+        name=_text(_member(entry, "name"), "name"),
+        datatype=_text(_member(entry, "datatype"), "datatype"),
+        shape=[unsigned(extent, "Unable to parse 'shape'") for extent in _array(entry, "shape")],
+        parameters=InputParameters(binary_data_size=size),
+        data=data,
+    )
+
+
+def _read_output(entry: dict[str, Any]) -> OutputEntry:
+    parameters = _members(entry.get("parameters"))
+    name = _text(_member(entry, "name"), "name")
+    if "shared_memory_region" in parameters:
+        _check_output_region(parameters, name)
+    classes, binary = 0, False
+    if "classification" in parameters:
+        classes = unsigned(parameters["classification"], "Unable to set 'classification'")
+    if "binary_data" in parameters:
+        binary = boolean(parameters["binary_data"], "Unable to parse 'binary_data'")
+    return OutputEntry(name, OutputParameters(classification=classes, binary_data=binary))
+
+
+def check_source(name: object, data: object, size: object, region: object) -> None:
+    """Raise unless exactly one of the three is set, and it is one that the server offers."""
+    sources = (
+        ("data", data),
+        ("binary_data_size", size),
+        ("shared_memory_region", region),
+    )
+    given = [source for source, value in sources if value is not UNSET]
+    if len(given) != 1:
+        found = (
+            " set" + "".join(f" '{source}'" for source in given) if given else (" no field is set")
+        )
+        raise InvalidArgumentError(
+            "Input must set only one of the following fields: 'data', 'binary_data_size' in "
+            f"'parameters', 'shared_memory_region' in 'parameters'. But{found}"
+        )
+    if region is not UNSET:
+        raise _no_shared_memory(f"input '{name}'", region)
+
+
+def _check_output_region(parameters: dict[str, Any], name: str) -> None:
+    for other in ("classification", "binary_data"):
+        if parameters.get(other):
+            raise InvalidArgumentError(
+                f"Output can't set both 'shared_memory_region' and '{other}'"
+            )
+    raise _no_shared_memory(f"output '{name}'", parameters["shared_memory_region"])
+
+
+def _no_shared_memory(tensor: str, region: object) -> StatusError:
+    return UnsupportedError(
+        f"{tensor} names the shared-memory region '{region}', but this version of the server does "
+        "not offer the shared-memory extensions yet; send the data with the request instead"
+    )
+
+
+def unsigned(value: object, what: str) -> int:
+    """The value if it is a JSON unsigned integer of 64 bits; `what` begins the error otherwise."""
+    if type(value) is not int or not 0 <= value < 2**64:
+        raise InternalError(
+            f"{what}: attempt to access JSON non-unsigned-integer as unsigned-integer"
+        )
+    return value
+
+
+def boolean(value: object, what: str) -> bool:
+    """The value if it is a JSON boolean; `what` begins the error otherwise."""
+    if type(value) is not bool:
+        raise InternalError(f"{what}: attempt to access JSON non-boolean as boolean")
+    return value
+
+
+def _text(value: object, member: str) -> str:
+    if type(value) is not str:
+        raise InternalError(
+            f"Unable to parse '{member}': attempt to access JSON non-string as string"
+        )
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InternalError(
+                f"Unable to parse '{member}': the string is not valid UTF-8"
+            ) from None
+    return value
+
+
+def _members(value: Any) -> dict[str, Any]:
+    """The members of an object; nothing else has any."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _member(entry: dict[str, Any], member: str) -> Any:
+    if member not in entry:
+        raise InternalError(
+            f"Unable to parse '{member}': attempt to access non-existing object member '{member}'"
+        )
+    return entry[member]
+
+
+def _array(entry: dict[str, Any], member: str) -> list[Any]:
+    value = _member(entry, member)
+    if not isinstance(value, list):
+        raise InternalError(
+            f"Unable to parse '{member}': attempt to access JSON non-array as array"
+        )
+    elements: list[Any] = value
+    return elements

@@ -1,0 +1,206 @@
+"""A tensor's elements in JSON, both ways: nested or flat lists in, flat lists out."""
+
+from __future__ import annotations
+
+import json
+import struct
+from itertools import chain
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from ...ipc.dtypes import ELEMENT_SIZE, numpy_dtype
+from ...ipc.errors import InternalError, InvalidArgumentError
+from ...ipc.tensor import Tensor, decode_bytes
+
+#: Lists inside lists of one tensor: Triton refuses from this depth on.
+MAX_NESTING = 100
+
+_INT64_MAX = 2**63 - 1
+_LENGTH = struct.Struct("<I")
+
+_SIGNED = "non-signed-integer as signed-integer"
+_UNSIGNED = "non-unsigned-integer as unsigned-integer"
+_TOO_DEEP = f"JSON nesting depth exceeds maximum allowed limit ({MAX_NESTING})"
+_TOO_MANY = "Unable to parse 'data': Shape does not match true shape of 'data' field"
+_TOO_FEW = "Failed to parse 'data' field: shape does not match true shape"
+
+
+def too_deep() -> InvalidArgumentError:
+    """The error of a document that nests deeper than the server follows."""
+    return InvalidArgumentError(_TOO_DEEP)
+
+
+def decode(name: str, datatype: str, shape: list[int], value: object, limit: int) -> memoryview:
+    """Turn the parsed `data` member of an input into the tensor's bytes.
+
+    Nesting need not match the shape, only the number of elements counts. BYTES are not counted
+    here: that is the data plane's check, as it is for framed strings from other frontends. Integers
+    beyond the data type's range wrap. Raises InternalError, as Triton's JSON layer does, when
+    an element has the wrong type or their number is wrong, and InvalidArgumentError for what JSON
+    cannot carry and for more than `limit` bytes.
+    """
+    count = _element_count(name, shape)
+    if count == 0:
+        return memoryview(b"")
+    if datatype in ("FP16", "BF16"):
+        raise InvalidArgumentError(
+            f"receiving {datatype} data via JSON is not supported. "
+            f"Please use the binary data format for input {name}"
+        )
+    if datatype != "BYTES":
+        _check_size(name, _byte_size(name, count, ELEMENT_SIZE[datatype]), limit)
+    elements, kinds = _flatten(value)
+    if datatype == "BYTES":
+        return memoryview(_frame(name, elements, kinds, limit))
+    if len(elements) > count:
+        raise InternalError(_TOO_MANY)
+    array = _array(datatype, elements, kinds)
+    if len(elements) < count:
+        raise InternalError(_TOO_FEW)
+    return memoryview(cast("Any", array.view(np.uint8)))
+
+
+def encode(tensor: Tensor) -> bytes:
+    """Write an output's elements as a flat JSON list.
+
+    A FP32 is written as the double it equals, as Triton does, so readers get its exact value. NaN
+    and the infinities become the bare tokens `NaN`, `Infinity`, `-Infinity`. Strings that are not
+    UTF-8 have their wrong bytes replaced by U+FFFD: the answer must stay JSON, and whoever wants
+    the bytes asks for binary data.
+    """
+    datatype = tensor.datatype
+    if datatype in ("FP16", "BF16"):
+        raise InvalidArgumentError(
+            f"sending {datatype} data via JSON is not supported. "
+            "Please use the binary data format for output"
+        )
+    data = cast("memoryview", tensor.data)
+    count = 1
+    for extent in tensor.shape:
+        count *= extent
+    if datatype == "BYTES":
+        try:
+            strings = decode_bytes(data, count)
+        except ValueError as error:
+            raise _mismatch(tensor.name) from error
+        return orjson.dumps([element.decode("utf-8", "replace") for element in strings.tolist()])
+    if len(data) != count * ELEMENT_SIZE[datatype]:
+        raise _mismatch(tensor.name)
+    if datatype == "BOOL":
+        return orjson.dumps((np.frombuffer(data, np.uint8) != 0).tolist())
+    array: npt.NDArray[Any] = np.frombuffer(data, numpy_dtype(datatype))
+    if datatype in ("FP32", "FP64"):
+        array = array.astype(np.float64)
+        if not np.isfinite(array).all():  # orjson would write null
+            return json.dumps(array.tolist(), separators=(",", ":")).encode()
+    elif not array.flags.aligned:
+        array = array.copy()
+    return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _mismatch(name: str) -> InternalError:
+    return InternalError(
+        "Failed to write 'data' field: output tensor shape does not match "
+        f"size of output for '{name}'"
+    )
+
+
+def _element_count(name: str, shape: list[int]) -> int:
+    count = 1
+    for extent in shape:
+        count *= extent
+    if count > _INT64_MAX:
+        raise InvalidArgumentError(
+            f"invalid shape for input '{name}': shape [{','.join(map(str, shape))}] "
+            f"causes total element count to exceed maximum size of {_INT64_MAX}"
+        )
+    return count
+
+
+def _byte_size(name: str, count: int, element_size: int) -> int:
+    size = count * element_size
+    if size > _INT64_MAX:
+        raise InvalidArgumentError(
+            f"byte size overflow for input '{name}': element count ({count}) * data type size "
+            f"({element_size}) exceeds maximum allowed size ({_INT64_MAX})"
+        )
+    return size
+
+
+def _check_size(name: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise InvalidArgumentError(
+            f"JSON input '{name}' has a byte_size ({size} bytes) that exceeds the maximum allowed "
+            f"value of {limit} bytes. Use --http-max-input-size to increase the limit."
+        )
+
+
+def _flatten(value: object) -> tuple[list[Any], set[type]]:
+    """Unfold the lists, one level of all of them at a time; also the types of what they hold."""
+    elements: list[Any] = [value]
+    depth = 0
+    while True:
+        kinds: set[type] = set(map(type, elements))
+        if list not in kinds:
+            return elements, kinds
+        depth += 1
+        if depth >= MAX_NESTING:
+            raise too_deep()
+        if len(kinds) == 1:
+            elements = list(chain.from_iterable(elements))
+        else:
+            lists: list[list[Any]] = [
+                item if isinstance(item, list) else [item] for item in elements
+            ]
+            elements = list(chain.from_iterable(lists))
+
+
+def _array(datatype: str, elements: list[Any], kinds: set[type]) -> npt.NDArray[Any]:
+    if datatype == "BOOL":
+        if kinds - {bool}:
+            raise _wrong_type("non-boolean as boolean")
+        return np.array(elements, np.bool_)
+    dtype = numpy_dtype(datatype)
+    if dtype.kind == "f":
+        wrong, allowed, wide = "non-number as double", {int, float}, dtype
+    elif dtype.kind == "u":
+        wrong, allowed, wide = _UNSIGNED, {int}, np.dtype(np.uint64)
+        if not kinds - allowed and elements and min(elements) < 0:
+            raise _wrong_type(wrong)
+    else:
+        wrong, allowed, wide = _SIGNED, {int}, np.dtype(np.int64)
+    if kinds - allowed:
+        raise _wrong_type(wrong)
+    try:
+        with np.errstate(over="ignore"):  # beyond FP32's range is infinite
+            array: npt.NDArray[Any] = np.array(elements, wide)
+    except OverflowError:  # an integer that 64 bits or a double cannot hold
+        raise _wrong_type(wrong) from None
+    return array.astype(dtype, copy=False)
+
+
+def _frame(name: str, elements: list[Any], kinds: set[type], limit: int) -> bytes:
+    if kinds - {str}:
+        raise InternalError(
+            "Unable to parse JSON bytes array: attempt to access JSON non-string as string"
+        )
+    parts: list[bytes] = []
+    for element in elements:
+        # Bytes that are no UTF-8 came in as surrogates and leave as they were.
+        try:
+            encoded = cast("str", element).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise InternalError(
+                "Unable to parse 'data': The surrogate pair in string is invalid."
+            ) from None
+        parts += (_LENGTH.pack(len(encoded)), encoded)
+    framed = b"".join(parts)
+    _check_size(name, len(framed), limit)
+    return framed
+
+
+def _wrong_type(what: str) -> InternalError:
+    return InternalError(f"Unable to parse 'data': attempt to access JSON {what}")

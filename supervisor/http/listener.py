@@ -1,0 +1,100 @@
+"""A listening TCP socket whose connections aiohttp serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from ...ipc.errors import UnavailableError
+from .reply import TEXT, Reply, error_body
+
+#: As in Triton.
+_BACKLOG = 1024
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, with the protocol's form of errors for what is not even HTTP."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that could not be read, and close the connection."""
+        words = (message or HTTPStatus(status).phrase).splitlines()[0]
+        return Reply(status, error_body(words), TEXT, closing=True)
+
+
+class _Connections(web.Server):
+    """aiohttp's set of open connections, made of ours."""
+
+    def __init__(self, handler: Handler, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._options = options
+
+    def __call__(self) -> web.RequestHandler:
+        """Called for each new connection."""
+        return _Connection(self, loop=self._loop, **self._options)
+
+
+class Listener:
+    """Listens from `start` until `stop_accepting`; `close` ends what is still open."""
+
+    def __init__(self, handler: Handler, address: str, port: int, reuse_port: bool = False) -> None:
+        self._handler = handler
+        self._address = address
+        self._port = port
+        self._reuse_port = reuse_port
+        self._server: asyncio.Server | None = None
+        self._connections: _Connections | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._server is None else "listening"
+        return f"<Listener {self._address}:{self._port}, {state}>"
+
+    async def start(self) -> int:
+        """Listen, and return the port. Raises UnavailableError when it is taken."""
+        connections = _Connections(
+            self._handler,
+            handler_cancellation=True,  # a client that goes away cancels its request
+            access_log=None,
+            auto_decompress=False,  # aiohttp would not bound it
+        )
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(
+                connections,
+                self._address,
+                self._port,
+                backlog=_BACKLOG,
+                reuse_port=self._reuse_port or None,
+            )
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot listen at '{self._address}:{self._port}': {error.strerror or error}"
+            ) from error
+        self._connections, self._server = connections, server
+        self._port = server.sockets[0].getsockname()[1]
+        return self._port
+
+    def stop_accepting(self) -> None:
+        """Take no more connections; those that are open go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def close(self, timeout_secs: float) -> None:
+        """Close every connection, giving running requests some seconds to finish."""
+        self.stop_accepting()
+        if self._connections is not None:
+            await self._connections.shutdown(timeout_secs)
+        self._server = self._connections = None

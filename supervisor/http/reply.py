@@ -1,0 +1,141 @@
+"""Answers as they go onto the wire: Triton's few headers, written in as few sends as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import orjson
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from ...ipc.errors import (
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    StatusError,
+    UnavailableError,
+    UnsupportedError,
+)
+
+JSON = b"Content-Type: application/json\r\n"
+TEXT = b"Content-Type: text/plain\r\n"
+
+#: Up to this size the parts of an answer are joined: one copy costs less than a second buffer.
+_JOIN_LIMIT_BYTES = 64 * 1024
+
+_STATUS_LINE = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in HTTPStatus
+    if status >= 200
+}
+_STATUS_LINE[405] = b"HTTP/1.1 405 Not Allowed\r\n"  # Triton's phrase
+
+#: The HTTP status of an error; all other codes are 400.
+_STATUS = {
+    InternalError.code: 500,
+    NotFoundError.code: 404,
+    UnavailableError.code: 503,
+    UnsupportedError.code: 501,
+}
+
+
+class ClosingError(InvalidArgumentError):
+    """Raised when a request is so wrong that its connection is closed after the answer."""
+
+
+class Reply(web.StreamResponse):
+    """A whole answer of known length.
+
+    Takes the place of aiohttp's response, which adds `Server` and `Date` headers that Triton does
+    not send and costs several times as much. `headers` are ready-made lines; `views` follow the
+    body without being joined to it when they are large, and are kept until they are sent.
+    """
+
+    def __init__(
+        self,
+        status: int = 200,
+        body: bytes = b"",
+        headers: bytes = TEXT,
+        views: Sequence[memoryview] = (),
+        *,
+        closing: bool = False,
+    ) -> None:
+        # aiohttp's own constructor is left out: nothing that it sets is used.
+        self._code = status
+        self._lines = headers
+        self._content = body
+        self._views = views
+        self._closing = closing
+        self._writer: AbstractStreamWriter | None = None
+
+    def __repr__(self) -> str:
+        return f"<Reply {self._code}, {len(self._content)} bytes and {len(self._views)} views>"
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._code
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection goes on; known once the reply is prepared."""
+        return not self._closing
+
+    def close_connection(self) -> None:
+        """Have this be the last answer on its connection."""
+        self._closing = True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Write the whole answer; aiohttp calls it once."""
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self._writer = request.writer
+        if not request.keep_alive:
+            self._closing = True
+        size = len(self._content)
+        for view in self._views:
+            size += len(view)
+        head = b"%b%bContent-Length: %d\r\n%b\r\n" % (
+            _STATUS_LINE[self._code],
+            self._lines,
+            size,
+            self._connection(request),
+        )
+        if request.method == "HEAD":
+            transport.write(head)
+        elif size <= _JOIN_LIMIT_BYTES:
+            transport.write(b"".join((head, self._content, *self._views)))
+        else:
+            transport.write(head + self._content)
+            for view in self._views:
+                transport.write(view)
+        return self._writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Wait until the client has taken enough of it that memory does not fill up."""
+        assert self._writer is not None
+        await self._writer.drain()
+
+    def _connection(self, request: web.BaseRequest) -> bytes:
+        if self._closing:
+            return b"Connection: close\r\n"
+        if request.version.minor == 0:
+            return b"Connection: keep-alive\r\n"
+        return b""
+
+
+def error_body(message: str) -> bytes:
+    """The one form that errors have."""
+    try:
+        return orjson.dumps({"error": message})
+    except TypeError:  # surrogates: the message quotes bytes that are no text
+        return orjson.dumps({"error": message.encode(errors="replace").decode()})
+
+
+def error_reply(error: StatusError, headers: bytes = JSON) -> Reply:
+    """Answer with an error of the server's own kind."""
+    closing = isinstance(error, ClosingError)
+    status = _STATUS.get(error.code, 400)
+    return Reply(status, error_body(error.message), headers, closing=closing)

@@ -1,0 +1,45 @@
+"""The HTTP service: the v2 protocol on one port."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .app import App
+from .listener import Listener
+
+if TYPE_CHECKING:
+    from ..controlplane import ControlPlane
+    from ..dataplane import DataPlane
+
+
+class HttpServer:
+    """Serves inference and management over HTTP from `start` to `stop`."""
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        controlplane: ControlPlane,
+        *,
+        address: str,
+        port: int,
+        reuse_port: bool,
+        max_input_size: int,
+    ) -> None:
+        self._app = App(dataplane, controlplane, max_input_size)
+        self._listener = Listener(self._app, address, port, reuse_port)
+
+    def __repr__(self) -> str:
+        return f"<HttpServer {self._listener!r}, {self._app!r}>"
+
+    async def start(self) -> int:
+        """Listen, and return the port. Raises UnavailableError when it is taken."""
+        return await self._listener.start()
+
+    async def stop(self, timeout_secs: float) -> None:
+        """Stop accepting, let running requests finish for some seconds, close the rest."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_secs
+        self._listener.stop_accepting()
+        await self._app.drain(timeout_secs)
+        await self._listener.close(max(deadline - loop.time(), 0))

@@ -1,0 +1,153 @@
+"""Who owns which bytes of an arena until when: leases of inputs, views of outputs.
+
+Inputs: the supervisor writes them, into the input arena of the model version. A request holds a
+lease until it is answered for the last time or has failed.
+
+Outputs: the worker writes them, into its own arena; we read them in place. A view goes to a
+frontend and on to a transport, which may keep it long after `write()` has returned. So a span is
+given back when the last memoryview on it is gone, which the exporter behind the view tells us, and
+at no earlier time: the next response would overwrite bytes that are still on their way to a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from ...ipc.arena import Arena, MappedArena, arena_size, create_memory
+from ...ipc.tensor import Span
+
+
+class Holder(Protocol):
+    """Who serves the requests whose inputs lie in an arena."""
+
+    def lease_ended(self) -> None:
+        """A lease has been given back."""
+        ...
+
+
+class InputLease:
+    """Bytes of an input arena that one request holds."""
+
+    __slots__ = ("_arena", "_offset", "_size", "view")
+
+    def __init__(self, arena: InputArena, offset: int, size: int) -> None:
+        self._arena: InputArena | None = arena
+        self._offset = offset
+        self._size = size
+        self.view = arena.view(offset, size)
+
+    @property
+    def arena(self) -> InputArena | None:
+        """Where the bytes lie; None when they were given back."""
+        return self._arena
+
+    def span(self, offset: int, size: int) -> Span:
+        """The place of `size` bytes at `offset` of the lease, to be put into a tensor."""
+        if self._arena is None or offset < 0 or size < 0 or offset + size > self._size:
+            raise ValueError(f"[{offset}, {offset + size}) is not inside a lease of {self._size}")
+        return Span(self._arena.number, self._offset + offset, size)
+
+    def release(self) -> None:
+        """Give the bytes back; a second time is harmless."""
+        arena, self._arena = self._arena, None
+        if arena is not None:
+            self.view.release()
+            arena.release(self._offset)
+
+
+class InputArena:
+    """The arena of one model version that the supervisor writes and all its instances read."""
+
+    def __init__(self, number: int, size: int, owner: str) -> None:
+        self.number = number
+        self.size = arena_size(size)
+        self.descriptor = create_memory("tritonpy-inputs", self.size)
+        self._arena = Arena(self.descriptor, self.size, owner=owner)
+        self.leases = 0
+        #: Who serves the requests that lease here, and is told when a lease ends.
+        self.holder: Holder | None = None
+
+    def __repr__(self) -> str:
+        return f"<InputArena {self.number}: {self.leases} leases, {self._arena!r}>"
+
+    def lease(self, size: int) -> InputLease:
+        """Lease `size` bytes. Raises UnavailableError when the arena or the machine is full."""
+        lease = InputLease(self, self._arena.allocate(size), size)
+        self.leases += 1
+        return lease
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """The writable bytes of a span."""
+        return self._arena.view(offset, size)
+
+    def release(self, offset: int) -> None:
+        """Called by the lease: the span is free."""
+        self.leases -= 1
+        self._arena.release(offset)
+        if self.holder is not None:
+            self.holder.lease_ended()
+
+    def trim(self) -> None:
+        """Give back pages that have lain idle."""
+        self._arena.trim()
+
+    def close(self) -> None:
+        """Close our descriptor; the memory goes when the last mapping does."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class OutputArena:
+    """The arena of one worker's outputs, as the supervisor reads it.
+
+    `give_back` is called on the event loop with the offsets of spans that nobody reads any more;
+    after `retire` (the worker is gone) nobody is told.
+    """
+
+    def __init__(self, size: int, give_back: Callable[[list[int]], None]) -> None:
+        self.size = arena_size(size)
+        self.descriptor = create_memory("tritonpy-outputs", self.size)
+        self._mapped = MappedArena(self.descriptor, self.size, writable=False)
+        self._give_back: Callable[[list[int]], None] | None = give_back
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._exporters: dict[int, weakref.ref[object]] = {}
+        self._unread: list[int] = []
+
+    def view(self, span: Span) -> memoryview:
+        """The bytes of a span, which stays allocated until the last view of it is gone."""
+        exporter = np.frombuffer(self._mapped.view(span.offset, span.size), np.uint8)
+        offset = span.offset
+        self._exporters[offset] = weakref.ref(exporter, lambda _gone: self._dropped(offset))
+        return exporter.data
+
+    def retire(self) -> None:
+        """The worker is gone: views stay valid, and their memory goes with the last of them."""
+        self._give_back = None
+        os.close(self.descriptor)
+
+    def _dropped(self, offset: int) -> None:
+        """The last view of a span is gone; on whatever thread the last reference was dropped."""
+        self._exporters.pop(offset, None)
+        if self._give_back is None:
+            return
+        self._unread.append(offset)
+        if len(self._unread) > 1:
+            return  # somebody has called for a flush already
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._flush)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        offsets, self._unread = self._unread, []
+        if self._give_back is not None and offsets:
+            self._give_back(offsets)

@@ -1,0 +1,198 @@
+"""From a folder to a served version: read, complete, check, start workers, load.
+
+    config.pbtxt ── complete from file names ── [ first worker: Describe ] ── normalise ── validate
+        ── Load in every worker ── ServedVersion
+
+The first instance's worker completes the configuration from the model itself and then loads it, so
+that a model is opened by one process only once. Whatever fails on the way, everything that was
+started is stopped again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+from ...ipc.errors import InternalError, StatusError
+from ...ipc.messages import Instance as InstanceMessage
+from ...ipc.messages import ModelFiles
+from ..config import defaults, parse
+from ..config.locate import Source
+from ..config.schema import ModelConfig
+from ..config.validate import validate
+from ..memory.buffers import InputArena
+from ..settings import Settings
+from ..telemetry.statistics import VersionStatistics
+from ..workers import devices
+from ..workers.environment import worker_environment
+from ..workers.instance import Recipe
+from ..workers.pool import Pool
+from ..workers.process import Surroundings
+from ..workers.restarts import RestartPolicy
+from .model import ServedVersion
+from .unsupported import missing_features, refuse_unsupported
+
+log = logging.getLogger(__name__)
+
+#: Arena 0 is every worker's own, for its outputs.
+_arena_numbers = itertools.count(1)
+
+#: How long a worker that failed to load may take to exit before it is killed (seconds).
+_STOP_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be loaded: a version of a model, and the configuration as far as it is known."""
+
+    name: str
+    version: int
+    directory: str
+    config: ModelConfig
+    source: Source
+
+    @property
+    def version_directory(self) -> str:
+        """The folder of the version."""
+        return os.path.join(self.directory, str(self.version))
+
+
+class Loader:
+    """Loads versions; what it returns serves, and is the caller's to retire."""
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        self._settings = settings
+        self._surroundings = surroundings
+        self._shares = devices.CpuShares(devices.cores())
+
+    async def load(self, plan: Plan) -> ServedVersion:
+        """Load one version. Raises StatusError that says why it cannot be served."""
+        started = time.monotonic_ns()
+        config = defaults.normalise(plan.config, devices.usable_gpus(plan.config.backend))
+        refuse_unsupported(config)
+        # What can be checked already is checked before a process is started for it.
+        if not _needs_description(config, self._settings):
+            self._validate(config, plan)
+        instances = defaults.instances(config)
+        on_cpu = sum(instance.kind == "CPU" for instance in instances)
+        threads = self._shares.join(on_cpu)
+        owner = f"model '{plan.name}' version {plan.version}"
+        inputs = InputArena(next(_arena_numbers), self._settings.workers.arena_bytes, owner)
+        statistics = VersionStatistics(plan.name, plan.version)
+        recipes = [self._recipe(plan, config, found, threads, inputs) for found in instances]
+        pool = Pool(self._surroundings, recipes, statistics)
+
+        def dissolve() -> None:
+            self._shares.leave(on_cpu)
+            inputs.close()
+
+        try:
+            config, served = await self._start(plan, config, pool, inputs, statistics)
+        except BaseException as error:
+            await pool.stop(_STOP_TIMEOUT)
+            dissolve()
+            if isinstance(error, ExceptionGroup):
+                raise _first(error) from None
+            raise
+        served.on_closed = dissolve
+        statistics.load_ns = time.monotonic_ns() - started
+        for feature in missing_features(config):
+            log.warning(
+                "model '%s' asks for %s, which has no effect in this version", plan.name, feature
+            )
+        return served
+
+    async def _start(
+        self,
+        plan: Plan,
+        config: ModelConfig,
+        pool: Pool,
+        inputs: InputArena,
+        statistics: VersionStatistics,
+    ) -> tuple[ModelConfig, ServedVersion]:
+        first = await pool.start_first()
+        if _needs_description(config, self._settings):
+            described = await first.describe(parse.to_json(config))
+            config = parse.from_json(described, f"the completed configuration of '{plan.name}'")
+            config = defaults.normalise(config, devices.usable_gpus(config.backend))
+            self._validate(config, plan)
+            refuse_unsupported(config)
+        labels = await asyncio.to_thread(_read_labels, plan, config)
+        served = ServedVersion(config, plan.version, pool, inputs, statistics, labels)
+        await pool.load(parse.to_json(config), served.scheduler)
+        return config, served
+
+    def _validate(self, config: ModelConfig, plan: Plan) -> None:
+        for warning in validate(config, plan.source, devices.usable_gpus(config.backend)):
+            log.warning("%s", warning)
+
+    def _recipe(
+        self,
+        plan: Plan,
+        config: ModelConfig,
+        instance: defaults.Instance,
+        threads: int,
+        inputs: InputArena,
+    ) -> Recipe:
+        workers = self._settings.workers
+        all_devices = instance.kind == "MODEL"
+        visible = (
+            os.environ.get("CUDA_VISIBLE_DEVICES")
+            if all_devices
+            else devices.visible_devices(instance.gpu, os.environ)
+        )
+        return Recipe(
+            files=ModelFiles(plan.name, plan.version, plan.directory, plan.version_directory),
+            # A worker that sees a single GPU knows it as number 0.
+            instance=InstanceMessage(instance.name, instance.kind, 0, threads),
+            environment=worker_environment(visible_devices=visible, threads=threads),
+            backend_config=workers.backend(config.backend),
+            inputs=inputs,
+            output_arena_size=workers.arena_bytes,
+            start_timeout=float(workers.start_timeout_secs),
+            restart_policy=RestartPolicy(),
+        )
+
+
+def _needs_description(config: ModelConfig, settings: Settings) -> bool:
+    """Whether the worker is asked to complete the configuration.
+
+    A python model is always asked, because only it knows whether it wants to say something.
+    """
+    if settings.models.strict_config:
+        return False
+    return config.backend == "python" or not config.input or not config.output
+
+
+def _read_labels(plan: Plan, config: ModelConfig) -> dict[str, list[str]]:
+    """The label files of all outputs that have one. Blocking."""
+    labels: dict[str, list[str]] = {}
+    for output in config.output:
+        if output.label_filename:
+            path = os.path.join(plan.directory, output.label_filename)
+            try:
+                with open(path, encoding="utf-8") as file:
+                    labels[output.name] = file.read().splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InternalError(
+                    f"model '{plan.name}': the label file '{output.label_filename}' of output "
+                    f"'{output.name}' cannot be read: {error}"
+                ) from None
+    return labels
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The status error of a group of tasks that were started together, or whatever came first."""
+    flat: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(reversed(error.exceptions))
+        else:
+            flat.append(error)
+    return next((error for error in flat if isinstance(error, StatusError)), flat[0])

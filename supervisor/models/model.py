@@ -1,0 +1,143 @@
+"""One served version of a model: its configuration, instances, scheduler, memory and statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from ...ipc.errors import UnavailableError
+from ..config.schema import ModelConfig
+from ..memory.buffers import InputArena, InputLease
+from ..request import FailureReason, InferRequest, InferResponse
+from ..scheduling.batcher import Policy
+from ..scheduling.dynamic import DynamicScheduler
+from ..scheduling.scheduler import Work
+from ..telemetry.statistics import StatisticsSnapshot, VersionStatistics
+from ..workers.pool import Pool
+from .admission import Admission
+
+
+class ServedVersion:
+    """A model version that answers requests, from the moment it is loaded until it is retired."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        version: int,
+        pool: Pool,
+        inputs: InputArena,
+        statistics: VersionStatistics,
+        labels: Mapping[str, list[str]],
+    ) -> None:
+        self.name = config.name
+        self.version = version
+        self.config = config
+        self.pool = pool
+        self.inputs = inputs
+        self.statistics = statistics
+        #: The class labels of each output that has a label file.
+        self.labels = labels
+        policy = config.model_transaction_policy
+        self.is_decoupled = policy is not None and policy.decoupled
+        #: Called when the instances have ended and nothing is held any more.
+        self.on_closed: Callable[[], None] = inputs.close
+        self.scheduler = DynamicScheduler(config.name, version, Policy.of(config), pool)
+        self._admission = Admission(config)
+        self._running = 0
+        self._quiet = asyncio.Event()
+        inputs.holder = self
+
+    def __repr__(self) -> str:
+        return f"<ServedVersion '{self.name}' {self.version}: {self._running} running>"
+
+    @property
+    def running(self) -> int:
+        """Requests that have leased memory or were accepted, and have had no final response."""
+        return self._running + self.inputs.leases
+
+    def submit(self, request: InferRequest, respond: Callable[[InferResponse], None]) -> Work:
+        """Accept a request; its responses go to `respond`, on the event loop, never before this
+        has returned.
+
+        Raises InvalidArgumentError for a request that the model cannot take, and UnavailableError
+        when no instance runs. Whatever happens, the request's leases are taken care of.
+        """
+        try:
+            self._admission.check(request)
+            refusal = self.pool.refusal()
+            if refusal is not None:
+                self.statistics.failed(time.monotonic_ns() - request.received_ns, "REJECTED")
+                raise UnavailableError(request.log_prefix + refusal)
+        except Exception:
+            _release(request)
+            raise
+        work = Work(request, respond, self._finished)
+        self._running += 1
+        self.scheduler.enqueue(work)
+        return work
+
+    def cancel(self, work: Work) -> None:
+        """The client has gone: drop the request where it waits, tell the model where it runs."""
+        if work.cancelled:
+            return
+        work.cancelled = True
+        if not self.scheduler.cancel(work):
+            self.pool.cancel(work)
+
+    def lease(self, size: int) -> InputLease:
+        """Lease memory for a request's inputs. Raises UnavailableError when there is none left."""
+        return self.inputs.lease(size)
+
+    def snapshot(self) -> StatisticsSnapshot:
+        """The statistics as they are now."""
+        self.statistics.pending = self.scheduler.queued
+        return self.statistics.snapshot()
+
+    def lease_ended(self) -> None:
+        """Called when a lease or a request ends: whoever waits for quiet looks again."""
+        if not self.running:
+            self._quiet.set()
+
+    async def retire(self, drain_timeout: float, stop_timeout: float) -> None:
+        """Finish what is running, then end the instances; what takes too long is lost."""
+        try:
+            async with asyncio.timeout(drain_timeout):
+                while self.running:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        except TimeoutError:
+            self.scheduler.fail_queued(
+                f"model '{self.name}' version {self.version} was unloaded before the request ran"
+            )
+        await self.close(stop_timeout)
+
+    async def close(self, stop_timeout: float) -> None:
+        """End the instances now."""
+        await self.pool.stop(stop_timeout)
+        self.scheduler.close()
+        self.on_closed()
+
+    def trim(self) -> None:
+        """Give back memory that lies idle."""
+        self.inputs.trim()
+        self.pool.trim()
+
+    def _finished(self, work: Work, response: InferResponse, failure: FailureReason) -> None:
+        """A request has its final response: count it, and take its memory back."""
+        request = work.request
+        total_ns = time.monotonic_ns() - request.received_ns
+        if response.error is None:
+            self.statistics.succeeded(total_ns)
+        else:
+            self.statistics.failed(total_ns, failure)
+        if request.leases:
+            _release(request)
+        self._running -= 1
+        self.lease_ended()
+
+
+def _release(request: InferRequest) -> None:
+    for lease in request.leases:
+        lease.release()
+    request.leases.clear()

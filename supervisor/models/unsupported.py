@@ -1,0 +1,50 @@
+"""What a configuration may ask for that this version of the server cannot do yet.
+
+Without what changes a model's answers the model is refused; without what changes only when they
+come it is served, and the log says what is missing.
+"""
+
+from __future__ import annotations
+
+from ...ipc.errors import UnsupportedError
+from ..config.schema import ModelConfig
+
+
+def refuse_unsupported(config: ModelConfig) -> None:
+    """Raise UnsupportedError for a model that cannot answer rightly without a missing feature."""
+    missing: list[str] = []
+    if config.sequence_batching is not None:
+        missing.append("sequence_batching")
+    if config.ensemble_scheduling is not None or config.platform == "ensemble":
+        missing.append("ensemble_scheduling")
+    if config.batch_input or config.batch_output:
+        missing.append("batch_input and batch_output")
+    if any(tensor.allow_ragged_batch for tensor in config.input):
+        missing.append("allow_ragged_batch")
+    if missing:
+        raise UnsupportedError(
+            f"model '{config.name}' cannot be served: its configuration has {', '.join(missing)}, "
+            f"which this version of the server does not support yet"
+        )
+
+
+def missing_features(config: ModelConfig) -> list[str]:
+    """Features without which the model still answers correctly, as words for the log."""
+    missing: list[str] = []
+    if config.model_warmup:
+        missing.append("model_warmup")
+    if config.response_cache is not None and config.response_cache.enable:
+        missing.append("response_cache")
+    if config.model_repository_agents is not None:
+        missing.append("model_repository_agents")
+    batching = config.dynamic_batching
+    if batching is not None:
+        if batching.preserve_ordering:
+            missing.append("dynamic_batching.preserve_ordering")
+        if batching.priority_levels:
+            missing.append("dynamic_batching.priority_levels")
+        if batching.default_queue_policy is not None or batching.priority_queue_policy:
+            missing.append("dynamic_batching queue policies")
+    if any(group.rate_limiter is not None for group in config.instance_group):
+        missing.append("instance_group.rate_limiter")
+    return missing

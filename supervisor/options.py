@@ -1,0 +1,502 @@
+"""The options of `tritonpy-supervisor serve` as one table: tritonserver's own, and a few of ours.
+
+A row gives an option's name, the kind of its value, its help and the field of Settings that it
+fills; the field gives the default. A row without a field is an option of tritonserver that this
+server knows and does not heed yet. Parsing, --help and docs/options.md are all made from the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import option_kinds as kinds
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of the command line.
+
+    `field` is the dotted path into Settings, "" for an option without effect. `default` is shown
+    in place of the field's own default. A `many` option accumulates when it is repeated, of any
+    other the last one counts. `instead` makes the option deprecated and says what to use.
+    """
+
+    name: str
+    kind: kinds.Kind
+    help: str
+    field: str = ""
+    default: str = ""
+    many: bool = False
+    instead: str = ""
+
+
+#: Every option, in the order of the help, under the titles of its sections.
+SECTIONS: dict[str, tuple[Option, ...]] = {
+    "Server": (
+        Option("id", kinds.TEXT, "Name of this server in its metadata and its log.", "server_id"),
+        Option(
+            "exit-timeout-secs",
+            kinds.COUNT,
+            "Seconds that requests in flight are given to finish when the server exits.",
+            "exit_timeout_secs",
+        ),
+        Option(
+            "strict-readiness",
+            kinds.BOOLEAN,
+            "Ready only when every model is ready; otherwise as soon as the server answers.",
+            "strict_readiness",
+        ),
+    ),
+    "Models": (
+        Option(
+            "model-repository",
+            kinds.FOLDER,
+            "Folder that holds the models.",
+            "repositories",
+            many=True,
+        ),
+        Option(
+            "model-store",
+            kinds.FOLDER,
+            "The same as --model-repository.",
+            "repositories",
+            many=True,
+        ),
+        Option(
+            "exit-on-error",
+            kinds.BOOLEAN,
+            "Exit when a model fails to load at the start, instead of serving the others.",
+            "exit_on_error",
+        ),
+        Option(
+            "disable-auto-complete-config",
+            kinds.FLAG,
+            "Take each model's configuration as its file has it; it must be complete.",
+            "models.strict_config",
+            default="off",
+        ),
+        Option(
+            "model-control-mode",
+            kinds.choice("none", "poll", "explicit"),
+            "none: load everything at the start. poll: also follow changes of the repository. "
+            "explicit: load what --load-model and the load calls of clients name.",
+            "models.mode",
+        ),
+        Option(
+            "repository-poll-secs",
+            kinds.COUNT,
+            "Seconds between two looks at the repository in mode poll; 0 never looks.",
+            "models.poll_secs",
+        ),
+        Option(
+            "load-model",
+            kinds.REQUIRED_TEXT,
+            "Model to load at the start in mode explicit; * alone stands for all.",
+            "models.startup",
+            many=True,
+        ),
+        Option(
+            "model-config-name",
+            kinds.NAME,
+            "Prefer a model's configs/<name>.pbtxt to its config.pbtxt.",
+            "models.config_name",
+        ),
+        Option(
+            "model-load-thread-count",
+            kinds.POSITIVE,
+            "How many models are loaded at the same time.",
+            "models.load_threads",
+        ),
+        Option(
+            "model-load-retry-count",
+            kinds.COUNT,
+            "How often a load that failed is tried again.",
+            default="0",
+        ),
+        Option(
+            "model-namespacing",
+            kinds.BOOLEAN,
+            "Allow models of the same name in different repositories.",
+            default="false",
+        ),
+    ),
+    "Workers": (
+        Option(
+            "arena-byte-size",
+            kinds.COUNT,
+            "Bytes of one shared-memory arena, which costs only what is in use; 0 is half of "
+            "the machine's memory. Not an option of tritonserver.",
+            "workers.arena_byte_size",
+        ),
+        Option(
+            "worker-start-timeout-secs",
+            kinds.POSITIVE,
+            "Seconds that a worker process may take to start, before its model is loaded. "
+            "Not an option of tritonserver.",
+            "workers.start_timeout_secs",
+        ),
+        Option(
+            "backend-config",
+            kinds.SETTING,
+            "Setting of one backend, or without a backend's name of all.",
+            "workers.backend_config",
+            many=True,
+        ),
+        Option(
+            "backend-directory",
+            kinds.FOLDER,
+            "Folder of additional backends.",
+            default="/opt/tritonserver/backends",
+        ),
+        Option(
+            "repoagent-directory",
+            kinds.FOLDER,
+            "Folder of additional repository agents.",
+            default="/opt/tritonserver/repoagents",
+        ),
+    ),
+    "HTTP": (
+        Option("allow-http", kinds.BOOLEAN, "Serve HTTP.", "http.enabled"),
+        Option("http-address", kinds.REQUIRED_TEXT, "Address to listen at.", "http.address"),
+        Option("http-port", kinds.PORT, "Port to listen at; 0 picks a free one.", "http.port"),
+        Option(
+            "reuse-http-port",
+            kinds.BOOLEAN,
+            "Share the port with other servers that set this too.",
+            "http.reuse_port",
+        ),
+        Option(
+            "http-max-input-size",
+            kinds.POSITIVE,
+            "Largest request body in bytes, after decompression.",
+            "http.max_input_bytes",
+        ),
+        Option(
+            "http-header-forward-pattern",
+            kinds.TEXT,
+            "Request headers that become request parameters, as a regular expression.",
+        ),
+        Option("http-thread-count", kinds.POSITIVE, "Threads that serve HTTP.", default="8"),
+        Option(
+            "http-restricted-api",
+            kinds.RESTRICTION,
+            "Answer these groups of calls only when the header <key> has the value.",
+            many=True,
+        ),
+    ),
+    "gRPC": (
+        Option("allow-grpc", kinds.BOOLEAN, "Serve gRPC.", "grpc.enabled"),
+        Option("grpc-address", kinds.REQUIRED_TEXT, "Address to listen at.", "grpc.address"),
+        Option("grpc-port", kinds.PORT, "Port to listen at; 0 picks a free one.", "grpc.port"),
+        Option(
+            "reuse-grpc-port",
+            kinds.BOOLEAN,
+            "Share the port with other servers that set this too.",
+            "grpc.reuse_port",
+        ),
+        Option(
+            "grpc-keepalive-time",
+            kinds.MILLISECONDS,
+            "Silence after which the server pings a client.",
+            "grpc.keepalive_time_ms",
+        ),
+        Option(
+            "grpc-keepalive-timeout",
+            kinds.MILLISECONDS,
+            "Time that a client has to answer a ping before its connection is closed.",
+            "grpc.keepalive_timeout_ms",
+        ),
+        Option(
+            "grpc-keepalive-permit-without-calls",
+            kinds.BOOLEAN,
+            "Ping also while no call is in flight.",
+            "grpc.keepalive_permit_without_calls",
+        ),
+        Option(
+            "grpc-http2-max-pings-without-data",
+            kinds.COUNT,
+            "Pings sent while there is no data to send; 0 for any number.",
+            "grpc.max_pings_without_data",
+        ),
+        Option(
+            "grpc-http2-min-recv-ping-interval-without-data",
+            kinds.MILLISECONDS,
+            "A client that pings more often than this, without data, gets a strike.",
+            "grpc.min_recv_ping_interval_ms",
+        ),
+        Option(
+            "grpc-http2-max-ping-strikes",
+            kinds.COUNT,
+            "Strikes after which the connection is closed; 0 for any number.",
+            "grpc.max_ping_strikes",
+        ),
+        Option(
+            "grpc-max-connection-age",
+            kinds.MILLISECONDS,
+            "Age at which a connection is asked to close.",
+            "grpc.max_connection_age_ms",
+        ),
+        Option(
+            "grpc-max-connection-age-grace",
+            kinds.MILLISECONDS,
+            "Time between asking a connection to close and closing it.",
+            "grpc.max_connection_age_grace_ms",
+        ),
+        Option(
+            "grpc-header-forward-pattern",
+            kinds.TEXT,
+            "Metadata that becomes request parameters, as a regular expression.",
+        ),
+        Option(
+            "grpc-infer-thread-count",
+            kinds.integer(2, 128),
+            "Threads that serve inference.",
+            default="2",
+        ),
+        Option(
+            "grpc-infer-allocation-pool-size",
+            kinds.COUNT,
+            "Request objects kept for reuse.",
+            default="8",
+        ),
+        Option(
+            "grpc-max-response-pool-size",
+            kinds.POSITIVE,
+            "Responses of one stream that may wait to be sent.",
+            default="2147483647",
+        ),
+        Option("grpc-use-ssl", kinds.BOOLEAN, "Encrypt with TLS.", default="false"),
+        Option(
+            "grpc-use-ssl-mutual",
+            kinds.BOOLEAN,
+            "Encrypt with TLS and ask clients for certificates.",
+            default="false",
+        ),
+        Option("grpc-server-cert", kinds.FILE, "The server's certificate, as PEM."),
+        Option("grpc-server-key", kinds.FILE, "The key of the server's certificate, as PEM."),
+        Option("grpc-root-cert", kinds.FILE, "Certificate that clients' must lead to, as PEM."),
+        Option(
+            "grpc-infer-response-compression-level",
+            kinds.choice("none", "low", "medium", "high"),
+            "How hard responses are compressed.",
+            default="none",
+        ),
+        Option(
+            "grpc-restricted-protocol",
+            kinds.RESTRICTION,
+            "Answer these groups of calls only when the metadata triton-grpc-protocol-<key> "
+            "has the value.",
+            many=True,
+        ),
+    ),
+    "Metrics": (
+        Option("allow-metrics", kinds.BOOLEAN, "Serve metrics.", "metrics.enabled"),
+        Option(
+            "metrics-address",
+            kinds.REQUIRED_TEXT,
+            "Address to listen at.",
+            "metrics.address",
+            default="that of --http-address",
+        ),
+        Option(
+            "metrics-port", kinds.PORT, "Port to listen at; 0 picks a free one.", "metrics.port"
+        ),
+        Option(
+            "metrics-interval-ms",
+            kinds.MILLISECONDS,
+            "Shortest time between two readings of the machine's gauges.",
+            "metrics.interval_ms",
+        ),
+        Option(
+            "allow-cpu-metrics",
+            kinds.BOOLEAN,
+            "Report the machine's CPU and memory use.",
+            "metrics.host",
+        ),
+        Option("allow-gpu-metrics", kinds.BOOLEAN, "Report the use of GPUs.", default="true"),
+        Option(
+            "metrics-config",
+            kinds.OWNED_SETTING,
+            "Which families of metrics there are, and their quantiles and buckets.",
+            many=True,
+        ),
+    ),
+    "Logging": (
+        Option(
+            "log-verbose",
+            kinds.VERBOSITY,
+            "Level up to which verbose messages are logged; 0 for none.",
+            "log.verbose",
+        ),
+        Option("log-info", kinds.BOOLEAN, "Log informative messages.", "log.info"),
+        Option("log-warning", kinds.BOOLEAN, "Log warnings.", "log.warning"),
+        Option("log-error", kinds.BOOLEAN, "Log errors.", "log.error"),
+        Option(
+            "log-format",
+            kinds.choice("default", "ISO8601", any_case=False),
+            "How a line begins: LMMDD hh:mm:ss.uuuuuu, or YYYY-MM-DDThh:mm:ssZ L.",
+            "log.format",
+        ),
+        Option("log-file", kinds.FILE, "File to append to, instead of the console.", "log.file"),
+    ),
+    "Tracing": (
+        Option(
+            "trace-config",
+            kinds.OWNED_SETTING,
+            "Setting of tracing, or of one of its modes triton and opentelemetry.",
+            many=True,
+        ),
+    ),
+    "Response cache and rate limiter": (
+        Option("cache-config", kinds.NAMED_SETTING, "Setting of a response cache.", many=True),
+        Option(
+            "cache-directory",
+            kinds.FOLDER,
+            "Folder of additional caches.",
+            default="/opt/tritonserver/caches",
+        ),
+        Option(
+            "rate-limit",
+            kinds.choice("execution_count", "off"),
+            "Whether instances wait for the resources that their models ask for.",
+            default="off",
+        ),
+        Option(
+            "rate-limit-resource", kinds.RESOURCE, "How much of a resource there is.", many=True
+        ),
+    ),
+    "Memory and devices": (
+        Option(
+            "allow-client-shm",
+            kinds.BOOLEAN,
+            "Let clients register shared memory.",
+            default="false",
+        ),
+        Option(
+            "pinned-memory-pool-byte-size",
+            kinds.COUNT,
+            "Pinned memory for copies.",
+            default="268435456",
+        ),
+        Option(
+            "cuda-memory-pool-byte-size",
+            kinds.PER_DEVICE_BYTES,
+            "Memory of a GPU kept for tensors.",
+            default="67108864 each",
+            many=True,
+        ),
+        Option(
+            "cuda-virtual-address-size",
+            kinds.PER_DEVICE_BYTES,
+            "Address space of a growing state on a GPU.",
+            default="1073741824 each",
+            many=True,
+        ),
+        Option(
+            "min-supported-compute-capability",
+            kinds.NUMBER,
+            "GPUs below this compute capability are left alone.",
+            default="6.0",
+        ),
+        Option(
+            "enable-peer-access",
+            kinds.BOOLEAN,
+            "Let GPUs reach each other's memory.",
+            default="true",
+        ),
+        Option(
+            "buffer-manager-thread-count", kinds.COUNT, "Threads that copy tensors.", default="0"
+        ),
+        Option(
+            "host-policy",
+            kinds.NAMED_SETTING,
+            "NUMA node or cores (numa-node, cpu-cores) of a named host policy.",
+            many=True,
+        ),
+        Option(
+            "model-load-gpu-limit",
+            kinds.PER_DEVICE_FRACTION,
+            "Refuse loads while more than this part of a GPU's memory is in use.",
+            many=True,
+        ),
+    ),
+    "Hosted platforms": (
+        Option("allow-sagemaker", kinds.BOOLEAN, "Serve SageMaker's calls.", default="false"),
+        Option("sagemaker-port", kinds.PORT, "Port of SageMaker's calls.", default="8080"),
+        Option(
+            "sagemaker-safe-port-range",
+            kinds.PORT_RANGE,
+            "Ports that other services may listen at.",
+        ),
+        Option(
+            "sagemaker-thread-count", kinds.POSITIVE, "Threads of SageMaker's calls.", default="8"
+        ),
+        Option("allow-vertex-ai", kinds.BOOLEAN, "Serve Vertex AI's calls.", default="false"),
+        Option("vertex-ai-port", kinds.PORT, "Port of Vertex AI's calls.", default="8080"),
+        Option(
+            "vertex-ai-thread-count", kinds.POSITIVE, "Threads of Vertex AI's calls.", default="8"
+        ),
+        Option("vertex-ai-default-model", kinds.TEXT, "Model of calls that name none."),
+    ),
+    "Deprecated": (
+        Option(
+            "strict-model-config",
+            kinds.BOOLEAN,
+            "Whether a model's configuration must be complete as its file has it.",
+            "models.strict_config",
+            instead="--disable-auto-complete-config",
+        ),
+        Option(
+            "response-cache-byte-size",
+            kinds.COUNT,
+            "Bytes of the local response cache.",
+            instead="--cache-config=local,size=<bytes>",
+        ),
+        Option(
+            "trace-file", kinds.FILE, "File of traces.", instead="--trace-config=triton,file=<file>"
+        ),
+        Option(
+            "trace-level",
+            kinds.TEXT,
+            "What is traced.",
+            many=True,
+            instead="--trace-config=level=<level>",
+        ),
+        Option(
+            "trace-rate",
+            kinds.COUNT,
+            "One request in so many.",
+            instead="--trace-config=rate=<rate>",
+        ),
+        Option(
+            "trace-count",
+            kinds.integer(-1),
+            "Requests to trace, -1 for all.",
+            instead="--trace-config=count=<count>",
+        ),
+        Option(
+            "trace-log-frequency",
+            kinds.COUNT,
+            "Traces in one file.",
+            instead="--trace-config=triton,log-frequency=<count>",
+        ),
+    ),
+}
+
+#: Every option by its name.
+OPTIONS: dict[str, Option] = {
+    option.name: option for options in SECTIONS.values() for option in options
+}
+
+
+def default_text(option: Option) -> str:
+    """The default of an option as one would type it, "" where there is none."""
+    if option.default or not option.field:
+        return option.default
+    value: object = Settings()
+    for name in option.field.split("."):
+        value = getattr(value, name)
+    if value is None or value == () or value == {}:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,108 @@
+"""The dynamic batch scheduler: the shell around batcher.py, also of models that do not batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from ...ipc.errors import CancelledError, UnavailableError
+from ..request import InferResponse
+from .batcher import Item, Policy, Take, decide
+from .scheduler import Runner, Work
+
+
+class DynamicScheduler:
+    """One queue, first in first out, in front of the instances of one model."""
+
+    def __init__(self, model: str, version: int, policy: Policy, runner: Runner) -> None:
+        self._model = model
+        self._version = version
+        self._policy = policy
+        self._runner = runner
+        self._queue: deque[Work] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pump_soon: asyncio.Handle | None = None
+
+    def __repr__(self) -> str:
+        return f"<DynamicScheduler of '{self._model}' {self._version}: {len(self._queue)} queued>"
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        return len(self._queue)
+
+    def enqueue(self, work: Work) -> None:
+        """Queue a request, and run it when an instance can take it."""
+        self._queue.append(work)
+        if not self._policy.batches:
+            self.pump()
+        elif self._pump_soon is None:
+            # At the end of this turn of the loop, when everything that has arrived is queued:
+            # requests that came together run together.
+            self._pump_soon = asyncio.get_running_loop().call_soon(self._pump_now)
+
+    def enqueue_first(self, work: Work) -> None:
+        """Put a request back whose worker died: it has waited longer than everybody else."""
+        self._queue.appendleft(work)
+
+    def cancel(self, work: Work) -> bool:
+        """Take a request back and answer it CANCELLED; False when it has left the queue already."""
+        try:
+            self._queue.remove(work)
+        except ValueError:
+            return False
+        response = InferResponse(self._model, self._version, work.request.id)
+        response.error = CancelledError(work.request.log_prefix + "Request cancelled")
+        work.answer(response, "CANCELED")
+        return True
+
+    def fail_queued(self, reason: str) -> None:
+        """Answer everything that is queued with UNAVAILABLE and this reason."""
+        while self._queue:
+            work = self._queue.popleft()
+            response = InferResponse(self._model, self._version, work.request.id)
+            response.error = UnavailableError(work.request.log_prefix + reason)
+            work.answer(response, "REJECTED")
+
+    def pump(self) -> None:
+        """Send batches as long as there are requests and instances that can take them."""
+        runner, queue = self._runner, self._queue
+        while queue and (runner.idle or runner.spare):
+            decision = decide(
+                self._policy, self._items(), time.monotonic_ns(), idle=runner.idle > 0
+            )
+            if not isinstance(decision, Take):
+                self._look_again(decision.at_ns)
+                return
+            # A retried request runs alone: if it is the one that kills, it takes nobody along.
+            count = 1 if queue[0].deaths else decision.count
+            runner.run([queue.popleft() for _ in range(count)])
+
+    def close(self) -> None:
+        """Forget the timers. What is queued is the owner's to fail."""
+        for handle in (self._timer, self._pump_soon):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._pump_soon = None
+
+    def _pump_now(self) -> None:
+        self._pump_soon = None
+        self.pump()
+
+    def _items(self) -> Iterator[Item]:
+        for work in self._queue:
+            if work.deaths:
+                # Ends a batch before it, and is one by itself.
+                yield Item(work.request.batch_size, work.key, work.enqueued_ns)
+            else:
+                request = work.request
+                yield Item(request.batch_size, request.signature, work.enqueued_ns)
+
+    def _look_again(self, at_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = (at_ns - time.monotonic_ns()) / 1e9
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0.0, delay), self.pump) if delay < 1e6 else None

@@ -1,0 +1,86 @@
+"""What a scheduler is, what it queues, and what it hands batches to."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..request import FailureReason, InferRequest, InferResponse
+
+_keys = itertools.count(1)
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A request on its way through a scheduler and a worker.
+
+    Every response, the last of which is final, goes through `answer`, on the event loop.
+    """
+
+    request: InferRequest
+    #: Who asked: is called with every response.
+    respond: Callable[[InferResponse], None]
+    #: Who accepted the request: is told before the final response is delivered.
+    on_final: Callable[[Work, InferResponse, FailureReason], None]
+    #: Names the request in messages; unique for the life of the server.
+    key: int = field(default_factory=lambda: next(_keys))
+    enqueued_ns: int = field(default_factory=time.monotonic_ns)
+    #: Responses that have left for the client; a request with any is never run again.
+    responses: int = 0
+    #: Workers that died with this request on board.
+    deaths: int = 0
+    #: The client has gone: drop it where it is queued, tell the worker where it runs.
+    cancelled: bool = False
+
+    def answer(self, response: InferResponse, failure: FailureReason = "BACKEND") -> None:
+        """Deliver a response; `failure` says whose fault an error in it is."""
+        self.responses += 1
+        if response.final:
+            self.on_final(self, response, failure)
+        self.respond(response)
+
+
+class Runner(Protocol):
+    """Where batches run: the instances of one model, as a scheduler sees them."""
+
+    @property
+    def idle(self) -> int:
+        """Instances that have nothing to do."""
+        ...
+
+    @property
+    def spare(self) -> int:
+        """Instances that are busy, and may be sent one more batch to begin with at once."""
+        ...
+
+    def run(self, batch: Sequence[Work]) -> None:
+        """Send a batch to an instance. Only while one is idle or has room to spare."""
+        ...
+
+
+class Scheduler(Protocol):
+    """Decides which requests run together, and when."""
+
+    def enqueue(self, work: Work) -> None:
+        """Take charge of a request. Raises UnavailableError when it cannot be queued."""
+        ...
+
+    def cancel(self, work: Work) -> bool:
+        """Take a request back; False when it has left the queue already."""
+        ...
+
+    def pump(self) -> None:
+        """An instance has become free: look whether something can run."""
+        ...
+
+    def fail_queued(self, reason: str) -> None:
+        """Answer everything that is queued with UNAVAILABLE and this reason."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        ...

@@ -1,0 +1,227 @@
+"""The composition root: builds every part of the server, starts them in order, stops them in
+reverse.
+
+Ports open first: while models load the server is live and not ready, so that a slow model never
+fails a liveness probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+
+import uvloop
+import zmq
+
+from .. import __version__
+from ..ipc.errors import StatusError
+from . import tables
+from .controlplane import EXTENSIONS, ControlPlane
+from .dataplane import DataPlane
+from .grpc.grpcio import GrpcServer
+from .http.metrics import MetricsServer
+from .http.server import HttpServer
+from .log import ServerLog, table
+from .models.loader import Loader
+from .models.manager import ModelManager
+from .models.model import ServedVersion
+from .settings import Settings
+from .telemetry.host import Host
+from .telemetry.metrics import Metrics, ModelSeries
+from .workers.process import Surroundings
+from .workers.sentinel import Sentinel
+
+log = logging.getLogger(__name__)
+
+#: How often idle memory is given back (seconds).
+_TRIM_INTERVAL = 15.0
+
+#: Whatever the timeout was, models get this long to finalize (seconds).
+_LEAST_STOP_TIME = 1.0
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal ends the server; returns the exit status of the process."""
+    server_log = ServerLog(settings.log)
+    try:
+        server_log.open()
+    except StatusError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return 1
+    for notice in settings.notices:
+        log.warning("%s", notice)
+    _raise_descriptor_limit()
+    directory = tempfile.mkdtemp(prefix="tritonpy-", dir=os.environ.get("RUNTIME_DIRECTORY"))
+    sentinel = Sentinel(directory)
+    try:
+        sentinel.start()
+        return uvloop.run(_serve(settings, Server(settings, directory, sentinel)))
+    except (StatusError, OSError) as error:
+        log.error("error: creating server: %s", error)
+        return 1
+    finally:
+        sentinel.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+        server_log.close()
+
+
+async def _serve(settings: Settings, server: Server) -> int:
+    """Start, wait for a signal, stop."""
+    loop = asyncio.get_running_loop()
+    received: asyncio.Future[int] = loop.create_future()
+
+    def receive(number: int) -> None:
+        if not received.done():
+            received.set_result(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, receive, number)
+    try:
+        starting = loop.create_task(server.start())
+        await asyncio.wait((starting, received), return_when=asyncio.FIRST_COMPLETED)
+        if not received.done():
+            if not starting.result():
+                await server.stop()
+                return 1
+            await received
+        log.info("Signal (%d) received.", received.result())
+        starting.cancel()
+        await asyncio.wait((starting,))
+        return 0 if await server.stop() else 1
+    except BaseException:
+        await server.stop()
+        raise
+
+
+class Server:
+    """Every part of one server."""
+
+    def __init__(self, settings: Settings, runtime_directory: str, sentinel: Sentinel) -> None:
+        self._settings = settings
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 16384)
+        surroundings = Surroundings(self._context, runtime_directory, sentinel)
+        host = Host(settings.metrics.interval_ms) if settings.metrics.host else None
+        self._metrics = Metrics(host)
+        self._manager = ModelManager(settings, Loader(settings, surroundings), self._retired)
+        self._dataplane = DataPlane(self._manager)
+        self._controlplane = ControlPlane(self._manager, settings.server_id, __version__)
+        self._http: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
+        self._metrics_server: MetricsServer | None = None
+        self._trimming: asyncio.Task[None] | None = None
+
+    async def start(self) -> bool:
+        """Open the ports, then load the models; False when a failed model should end the server.
+
+        Raises StatusError or OSError when a port or a repository cannot be had.
+        """
+        settings = self._settings
+        await self._listen()
+        self._trimming = asyncio.get_running_loop().create_task(self._trim())
+        await self._manager.start()
+        index = self._manager.index(ready=False)
+        failed = [line for line in index if line.state == "UNAVAILABLE"]
+        table(log, tables.repository_agents([]))
+        table(log, tables.backends(self._backend_rows()))
+        table(
+            log,
+            tables.models(
+                (line.name, line.version or "-", _status(line.state, line.reason))
+                for line in index
+                if line.state
+            ),
+        )
+        table(log, tables.options(settings, __version__, EXTENSIONS))
+        if failed and settings.exit_on_error:
+            log.error("error: creating server: Internal - failed to load all models")
+            return False
+        return True
+
+    async def stop(self) -> bool:
+        """Stop taking requests, finish those that run, unload; False when the timeout expired."""
+        timeout = float(self._settings.exit_timeout_secs)
+        deadline = time.monotonic() + timeout
+        self._controlplane.begin_exit()
+        running = self._manager.running
+        if running:
+            log.info("Waiting for in-flight requests to complete: %d found", running)
+        fronts = [front for front in (self._http, self._grpc) if front is not None]
+        await asyncio.gather(*(front.stop(timeout) for front in fronts))
+        left = max(0.0, deadline - time.monotonic())
+        await self._manager.stop(max(left, _LEAST_STOP_TIME))
+        if self._trimming is not None:
+            self._trimming.cancel()
+        if self._metrics_server is not None:
+            await self._metrics_server.stop()
+        self._context.term()
+        if time.monotonic() > deadline + _LEAST_STOP_TIME:
+            log.error(
+                "failed to stop server: Internal - Exit timeout expired. Exiting immediately."
+            )
+            return False
+        return True
+
+    async def _listen(self) -> None:
+        settings = self._settings
+        if settings.grpc.enabled:
+            self._grpc = GrpcServer(self._dataplane, self._controlplane, settings.grpc)
+            port = await self._grpc.start()
+            log.info("Started GRPCInferenceService at %s:%d", settings.grpc.address, port)
+        if settings.http.enabled:
+            self._http = HttpServer(
+                self._dataplane,
+                self._controlplane,
+                address=settings.http.address,
+                port=settings.http.port,
+                reuse_port=settings.http.reuse_port,
+                max_input_size=settings.http.max_input_bytes,
+            )
+            port = await self._http.start()
+            log.info("Started HTTPService at %s:%d", settings.http.address, port)
+        if settings.metrics.enabled:
+            self._metrics_server = MetricsServer(
+                self._render_metrics, settings.metrics.address, settings.metrics.port
+            )
+            port = await self._metrics_server.start()
+            log.info("Started Metrics Service at %s:%d", settings.metrics.address, port)
+
+    async def _trim(self) -> None:
+        """Every now and then give back memory that lies idle."""
+        while True:
+            await asyncio.sleep(_TRIM_INTERVAL)
+            for served in self._manager.all_served():
+                served.trim()
+
+    def _render_metrics(self) -> str:
+        return self._metrics.render(_series(served) for served in self._manager.all_served())
+
+    def _retired(self, served: ServedVersion) -> None:
+        self._metrics.retire(_series(served))
+
+    def _backend_rows(self) -> Iterable[tuple[str, str, str]]:
+        names = {served.config.backend for served in self._manager.all_served()}
+        for name in sorted(names):
+            yield name, "worker process", str(self._settings.workers.backend(name))
+
+
+def _status(state: str, reason: str) -> str:
+    return f"{state}: {reason}" if reason else state
+
+
+def _series(served: ServedVersion) -> ModelSeries:
+    return ModelSeries(served.snapshot(), served.config.metric_tags)
+
+
+def _raise_descriptor_limit() -> None:
+    """Use as many descriptors as the operator allows: every connection and worker needs some."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,202 @@
+"""The settings of a server: one frozen struct for each part, checked once, here.
+
+The defaults stand here and nowhere else; the option table (options.py) names the field that each
+option of the command line fills. Sizes are bytes, other units stand in the names.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import msgspec
+
+from ..ipc.errors import InvalidArgumentError
+
+ControlMode = Literal["none", "poll", "explicit"]
+LogFormat = Literal["default", "ISO8601"]
+
+#: A startup model of this name stands for every model of the repositories.
+ALL_MODELS = "*"
+
+_ARENA_GRAIN_BYTES = 2 * 1024 * 1024
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP service. Port 0 picks a free port."""
+
+    enabled: bool = True
+    address: str = "0.0.0.0"
+    port: int = 8000
+    reuse_port: bool = False
+    max_input_bytes: int = 64 * 1024 * 1024
+
+
+class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The gRPC service and its keep-alive rules. Port 0 picks a free port.
+
+    None leaves a limit unset. No more than `max_pings_without_data` pings go out without data, and
+    a client that pings more often than `min_recv_ping_interval_ms` earns a strike; 0 lifts either
+    limit on counts.
+    """
+
+    enabled: bool = True
+    address: str = "0.0.0.0"
+    port: int = 8001
+    reuse_port: bool = False
+    keepalive_time_ms: int = 7_200_000
+    keepalive_timeout_ms: int = 20_000
+    keepalive_permit_without_calls: bool = False
+    max_pings_without_data: int = 2
+    min_recv_ping_interval_ms: int = 300_000
+    max_ping_strikes: int = 2
+    max_connection_age_ms: int | None = None
+    max_connection_age_grace_ms: int | None = None
+
+
+class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The metrics service. Port 0 picks a free port.
+
+    The gauges of the host (`host`) are read at most once in `interval_ms`.
+    """
+
+    enabled: bool = True
+    address: str = "0.0.0.0"
+    port: int = 8002
+    interval_ms: int = 2000
+    host: bool = True
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is logged, where to and in which form; all but `file` may change while serving.
+
+    `verbose` is the level up to which verbose messages are let through, 0 for none. `file` is ""
+    for the console. Without `escape` messages are written as they are instead of JSON-quoted.
+    """
+
+    verbose: int = 0
+    info: bool = True
+    warning: bool = True
+    error: bool = True
+    format: LogFormat = "default"
+    file: str = ""
+    escape: bool = True
+
+
+class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which models are loaded and when.
+
+    `poll_secs` counts in mode poll only, where 0 means never; `startup` in mode explicit only.
+    With `strict_config` a model's configuration must be complete as it stands in its file.
+    `config_name` names the file `configs/<config_name>.pbtxt` to prefer over config.pbtxt.
+    """
+
+    mode: ControlMode = "none"
+    poll_secs: int = 15
+    startup: tuple[str, ...] = ()
+    config_name: str = ""
+    strict_config: bool = False
+    load_threads: int = 4
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The worker processes.
+
+    `arena_byte_size` is the size of one shared-memory arena, 0 for half of the machine's memory;
+    an arena is sparse and costs only what is in use. `start_timeout_secs` bounds the time until a
+    new worker says hello, not the loading of its model. `backend_config` maps a backend's name, or
+    "" for all of them, to its settings.
+    """
+
+    arena_byte_size: int = 0
+    start_timeout_secs: int = 60
+    backend_config: dict[str, dict[str, str]] = {}
+
+    @property
+    def arena_bytes(self) -> int:
+        """The size of an arena with the default filled in, in whole huge pages."""
+        size = self.arena_byte_size
+        if not size:
+            size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return max(size // _ARENA_GRAIN_BYTES, 1) * _ARENA_GRAIN_BYTES
+
+    def backend(self, name: str) -> dict[str, str]:
+        """The settings that a backend sees: those for all backends, overridden by its own."""
+        return {**self.backend_config.get("", {}), **self.backend_config.get(name, {})}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a server is told at its start.
+
+    With `exit_on_error` a model that fails to load at the start ends the server. With
+    `strict_readiness` the server is ready only when every model is. `notices` are sentences about
+    the command line that the server logs once as warnings.
+    """
+
+    server_id: str = "triton"
+    exit_timeout_secs: int = 30
+    repositories: tuple[str, ...] = ()
+    exit_on_error: bool = False
+    strict_readiness: bool = True
+    models: ModelControlSettings = ModelControlSettings()
+    http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+    workers: WorkerSettings = WorkerSettings()
+    notices: tuple[str, ...] = ()
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises InvalidArgumentError that names the options to change.
+    """
+    if not settings.repositories:
+        raise InvalidArgumentError(
+            "--model-repository is missing: name the folder that holds the models, "
+            "for example --model-repository=/srv/models"
+        )
+    _check_startup_models(settings.models)
+    _check_ports(settings)
+
+
+def _check_startup_models(models: ModelControlSettings) -> None:
+    if models.startup and models.mode != "explicit":
+        raise InvalidArgumentError(
+            "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."
+        )
+    if ALL_MODELS in models.startup and len(models.startup) > 1:
+        others = ", ".join(repr(name) for name in models.startup if name != ALL_MODELS)
+        raise InvalidArgumentError(
+            f"--load-model=* loads every model and must be the only --load-model: "
+            f"leave out either '*' or {others}"
+        )
+
+
+def _check_ports(settings: Settings) -> None:
+    services: tuple[tuple[str, HttpSettings | GrpcSettings | MetricsSettings], ...] = (
+        ("HTTP", settings.http),
+        ("GRPC", settings.grpc),
+        ("metrics", settings.metrics),
+    )
+    taken: list[tuple[str, HttpSettings | GrpcSettings | MetricsSettings]] = []
+    for name, service in services:
+        if not service.enabled or service.port == 0:
+            continue
+        for other_name, other in taken:
+            if service.port == other.port and _overlap(service.address, other.address):
+                raise InvalidArgumentError(
+                    f"The server cannot listen to {other_name} requests and {name} requests "
+                    f"at the same address and port {other.address}:{other.port}"
+                )
+        taken.append((name, service))
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two addresses share an interface: equal, or one is its family's wildcard."""
+    if one == other:
+        return True
+    if (":" in one) != (":" in other):
+        return False
+    return not {one, other}.isdisjoint({"0.0.0.0", "::"})

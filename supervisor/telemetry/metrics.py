@@ -1,0 +1,203 @@
+"""Triton's metric families and their text form, made anew for every scrape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ..request import FailureReason
+from .host import Host
+from .statistics import FAILURE_REASONS, StatisticsSnapshot
+
+#: The content type of what `Metrics.render` returns.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Labels = tuple[tuple[str, str], ...]
+
+_NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSeries:
+    """A version's statistics, and the metric tags of its model's configuration."""
+
+    statistics: StatisticsSnapshot
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A family that every version has a series of."""
+
+    name: str
+    type: str
+    help: str
+    value: Callable[[StatisticsSnapshot], int | float]
+
+
+_SUCCESS = _Family(
+    "nv_inference_request_success",
+    "counter",
+    "Inference requests that were answered with success",
+    lambda s: s.inference_stats.success.count,
+)
+_FAILURE_NAME = "nv_inference_request_failure"
+_FAILURE_HELP = "Inference requests that failed, by reason"
+_FAMILIES: tuple[_Family, ...] = (
+    _Family(
+        "nv_inference_count",
+        "counter",
+        "Inferences performed: a request of batch size n counts n",
+        lambda s: s.inference_count,
+    ),
+    _Family(
+        "nv_inference_exec_count",
+        "counter",
+        "Executions of the model: a batch counts once",
+        lambda s: s.execution_count,
+    ),
+    _Family(
+        "nv_inference_request_duration_us",
+        "counter",
+        "Microseconds from end to end, of all requests that succeeded",
+        lambda s: s.inference_stats.success.ns // 1000,
+    ),
+    _Family(
+        "nv_inference_queue_duration_us",
+        "counter",
+        "Microseconds that requests waited for an instance",
+        lambda s: s.inference_stats.queue.ns // 1000,
+    ),
+    _Family(
+        "nv_inference_compute_input_duration_us",
+        "counter",
+        "Microseconds spent on preparing inputs",
+        lambda s: s.inference_stats.compute_input.ns // 1000,
+    ),
+    _Family(
+        "nv_inference_compute_infer_duration_us",
+        "counter",
+        "Microseconds spent in the model itself",
+        lambda s: s.inference_stats.compute_infer.ns // 1000,
+    ),
+    _Family(
+        "nv_inference_compute_output_duration_us",
+        "counter",
+        "Microseconds spent on handing over outputs",
+        lambda s: s.inference_stats.compute_output.ns // 1000,
+    ),
+    _Family(
+        "nv_inference_pending_request_count",
+        "gauge",
+        "Requests that wait for an instance now",
+        lambda s: s.pending,
+    ),
+)
+_LOAD_NAME = "nv_model_load_duration_secs"
+_LOAD_HELP = "Seconds that the last load of the model took"
+
+
+class Metrics:
+    """The metrics of one server: those of the models it is shown, and those of the machine.
+
+    It remembers the failures of versions that were unloaded, since the failure counters of a
+    version outlive it; all other series are those of the models shown to `render`.
+    """
+
+    def __init__(self, host: Host | None = None) -> None:
+        self._host = host
+        self._retired: dict[Labels, dict[FailureReason, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Metrics, {len(self._retired)} versions retired>"
+
+    def retire(self, series: ModelSeries) -> None:
+        """Take over the failure counters of a version that is not shown to `render` any more."""
+        _add_failures(self._retired, _labels(series), series.statistics.failures)
+
+    def render(self, models: Iterable[ModelSeries]) -> str:
+        """The text exposition of all families.
+
+        Two generations of one version, as there are while it reloads, are shown as one series.
+        """
+        shown = [(_labels(series), series.statistics) for series in models]
+        lines = [*_model_family(_SUCCESS, shown), *self._failure_family(shown)]
+        for family in _FAMILIES:
+            lines += _model_family(family, shown)
+        lines += _load_family(shown)
+        lines += self._host_families()
+        return "\n".join([*lines, ""])
+
+    def _failure_family(self, shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str]:
+        totals = {labels: dict(counts) for labels, counts in self._retired.items()}
+        for labels, statistics in shown:
+            _add_failures(totals, labels, statistics.failures)
+        yield from _header(_FAILURE_NAME, "counter", _FAILURE_HELP)
+        for labels, counts in totals.items():
+            for reason in FAILURE_REASONS:
+                yield _sample(_FAILURE_NAME, (*labels, ("reason", reason)), counts[reason])
+
+    def _host_families(self) -> Iterator[str]:
+        if self._host is None:
+            return
+        reading = self._host.read()
+        name = "nv_cpu_utilization"
+        yield from _header(name, "gauge", "Use of all processors since the reading before, 0 to 1")
+        yield _sample(name, (), reading.cpu_utilization)
+        name = "nv_cpu_memory_total_bytes"
+        yield from _header(name, "gauge", "Memory of the machine in bytes")
+        yield _sample(name, (), reading.memory_total_bytes)
+        name = "nv_cpu_memory_used_bytes"
+        yield from _header(name, "gauge", "Memory of the machine in use, in bytes")
+        yield _sample(name, (), reading.memory_used_bytes)
+
+
+def _labels(series: ModelSeries) -> Labels:
+    """The labels of a version's series; a tag gets a leading underscore, as in Triton."""
+    labels = {f"_{_NOT_IN_LABEL.sub('_', key)}": value for key, value in series.tags.items()}
+    labels["model"] = series.statistics.name
+    labels["version"] = series.statistics.version
+    return tuple(labels.items())
+
+
+def _add_failures(
+    totals: dict[Labels, dict[FailureReason, int]],
+    labels: Labels,
+    counts: Mapping[FailureReason, int],
+) -> None:
+    total = totals.setdefault(labels, dict.fromkeys(FAILURE_REASONS, 0))
+    for reason, count in counts.items():
+        total[reason] += count
+
+
+def _model_family(family: _Family, shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str]:
+    totals: dict[Labels, int | float] = {}
+    for labels, statistics in shown:
+        totals[labels] = totals.get(labels, 0) + family.value(statistics)
+    yield from _header(family.name, family.type, family.help)
+    for labels, value in totals.items():
+        yield _sample(family.name, labels, value)
+
+
+def _load_family(shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str]:
+    newest = {labels: statistics.load_ns / 1e9 for labels, statistics in shown}
+    yield from _header(_LOAD_NAME, "gauge", _LOAD_HELP)
+    for labels, seconds in newest.items():
+        yield _sample(_LOAD_NAME, labels, seconds)
+
+
+def _header(name: str, type_: str, help_: str) -> Iterator[str]:
+    yield f"# HELP {name} {help_}"
+    yield f"# TYPE {name} {type_}"
+
+
+def _sample(name: str, labels: Labels, value: int | float) -> str:
+    if not labels:
+        return f"{name} {value}"
+    pairs = ",".join(f'{key}="{_escape(text)}"' for key, text in sorted(labels))
+    return f"{name}{{{pairs}}} {value}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

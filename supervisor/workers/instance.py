@@ -1,0 +1,427 @@
+"""One model instance as the supervisor sees it: a worker, and the next one when that dies.
+
+It starts workers, loads the model into them, sends batches and turns their answers into responses.
+When to start again is decided by restarts.py; who gets which batch, by the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...ipc import messages
+from ...ipc.errors import InternalError, StatusError, UnavailableError, from_code
+from ...ipc.messages import FromWorker
+from ...ipc.tensor import Span
+from ..log import model_record, worker_line
+from ..memory.buffers import InputArena, OutputArena
+from ..request import InferResponse
+from ..scheduling.scheduler import Work
+from .process import Exit, Surroundings, WorkerProcess
+from .restarts import RestartPolicy, Restarts
+from .states import ALIVE, WorkerEvent, WorkerState, transition
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that is needed to start a worker for an instance, the first time and every time."""
+
+    files: messages.ModelFiles
+    instance: messages.Instance
+    environment: Mapping[str, str]
+    backend_config: Mapping[str, str]
+    inputs: InputArena
+    output_arena_size: int
+    start_timeout: float
+    restart_policy: RestartPolicy
+
+
+class Owner(Protocol):
+    """Who is told what becomes of an instance: the pool."""
+
+    def instance_ready(self, instance: Instance) -> None:
+        """A worker has loaded the model and can take batches."""
+        ...
+
+    def instance_freed(self, instance: Instance) -> None:
+        """A batch is executed; called before its responses are delivered."""
+        ...
+
+    def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
+        """The worker is gone, and these requests with it; they have not been answered."""
+        ...
+
+    def executed(self, batch: Sequence[Work], message: messages.Executed) -> None:
+        """A batch has been executed with these times: for the statistics."""
+        ...
+
+
+class Instance:
+    """A place in a model's pool, with a worker in it most of the time."""
+
+    def __init__(self, surroundings: Surroundings, recipe: Recipe, owner: Owner) -> None:
+        self.name = recipe.instance.name
+        self.state = WorkerState.BACKOFF
+        #: Why the worker ended, when it did so unasked.
+        self.reason = ""
+        #: When the next start is due (monotonic seconds), in BACKOFF.
+        self.restart_at = 0.0
+        #: How many workers this instance has had that ended unasked.
+        self.deaths = 0
+        self._surroundings = surroundings
+        self._recipe = recipe
+        self._owner = owner
+        self._restarts = Restarts(recipe.restart_policy)
+        self._process: WorkerProcess | None = None
+        self._outputs: OutputArena | None = None
+        self._config = ""
+        self._pure = False
+        self._batches: dict[int, Sequence[Work]] = {}
+        self._open: dict[int, Work] = {}
+        self._next_batch = 1
+        self._timer: asyncio.TimerHandle | None = None
+        #: What the first start is waiting for: Started, Described, Loaded, one after the other.
+        self._awaited: asyncio.Future[str] | None = None
+        self._failure: StatusError | None = None
+        self._ended = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Instance {self.name} {self.state.value}: {len(self._batches)} batches, "
+            f"{len(self._open)} open requests, {self.deaths} deaths>"
+        )
+
+    @property
+    def load(self) -> int:
+        """Batches at the worker that are not executed yet."""
+        return len(self._batches)
+
+    @property
+    def open_requests(self) -> int:
+        """Requests at the worker without a final response, decoupled ones among them."""
+        return len(self._open)
+
+    @property
+    def pure(self) -> bool:
+        """Whether a request that was lost with the worker may simply be run again."""
+        return self._pure
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id while there is one."""
+        return self._process.pid if self._process and self.state in ALIVE else None
+
+    # --- the first start --------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the first worker. Raises StatusError, with the worker's last words, on failure."""
+        self._awaited = asyncio.get_running_loop().create_future()
+        self._spawn()
+        await self._awaited
+
+    async def describe(self, config: str) -> str:
+        """Have the backend complete the configuration. Raises StatusError when it cannot."""
+        recipe = self._recipe
+        self._awaited = asyncio.get_running_loop().create_future()
+        self._send(
+            messages.Describe(recipe.files, config, recipe.instance, dict(recipe.backend_config))
+        )
+        return await self._awaited
+
+    async def load_model(self, config: str) -> None:
+        """Load the model by its complete configuration. Raises StatusError when that fails."""
+        self._config = config
+        self._awaited = asyncio.get_running_loop().create_future()
+        self._send_load()
+        await self._awaited
+        self._awaited = None
+
+    # --- batches ----------------------------------------------------------------------------------
+
+    def execute(self, batch: Sequence[Work]) -> None:
+        """Send a batch to the worker."""
+        number = self._next_batch
+        self._next_batch = number + 1
+        self._batches[number] = batch
+        requests: list[messages.Request] = []
+        for work in batch:
+            request = work.request
+            self._open[work.key] = work
+            requests.append(
+                messages.Request(
+                    work.key,
+                    request.inputs,
+                    request.wanted,
+                    request.id,
+                    request.parameters,
+                    request.correlation_id,
+                    request.flags,
+                    request.priority,
+                    request.timeout_us,
+                )
+            )
+        self._send(messages.Execute(number, requests))
+
+    def cancel(self, work: Work) -> bool:
+        """Tell the worker that the client has gone; False when the request is not here."""
+        if work.key not in self._open:
+            return False
+        self._send(messages.Cancel([work.key]))
+        return True
+
+    def trim(self) -> None:
+        """Have the worker give back memory that it does not use."""
+        if self.state is WorkerState.READY:
+            self._send(messages.Trim())
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def stop(self, patience: float) -> None:
+        """Have the worker finalize its model and exit; kill it when that takes too long."""
+        was = self.state
+        self._move(WorkerEvent.STOP_REQUESTED)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.state is not WorkerState.STOPPING:
+            return
+        assert self._process is not None
+        if was is WorkerState.STARTING:
+            self._process.kill()
+        elif was is not WorkerState.STOPPING:
+            self._send(messages.Stop())
+        try:
+            async with asyncio.timeout(patience):
+                await self._ended.wait()
+        except TimeoutError:
+            log.warning(
+                "model instance '%s' did not finalize within %g seconds and is killed",
+                self.name,
+                patience,
+            )
+            self._process.kill()
+            await self._ended.wait()
+
+    def kill(self) -> None:
+        """End the worker now; what it was doing is lost."""
+        if self._process is not None and self.state in ALIVE:
+            self._process.kill()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _move(self, event: WorkerEvent) -> None:
+        self.state = transition(f"model instance '{self.name}'", self.state, event)
+
+    def _spawn(self) -> None:
+        recipe = self._recipe
+        self._timer = None
+        self._failure = None
+        self._ended.clear()
+        self._move(WorkerEvent.SPAWNED)
+        process = WorkerProcess(
+            self._surroundings,
+            self.name,
+            environment=recipe.environment,
+            on_message=self._receive,
+            on_line=self._line,
+            on_exit=self._exited,
+        )
+        self._process = process
+        self._outputs = OutputArena(recipe.output_arena_size, self._give_back)
+        try:
+            process.spawn()
+        except OSError as error:
+            self._failure = InternalError(
+                f"the worker of model instance '{self.name}' cannot be started: {error}"
+            )
+            self._exited(Exit(1, []))
+            return
+        self._timer = asyncio.get_running_loop().call_later(
+            recipe.start_timeout, self._start_timed_out
+        )
+
+    def _start_timed_out(self) -> None:
+        assert self._process is not None
+        self._failure = InternalError(
+            f"the worker of model instance '{self.name}' did not start within "
+            f"{self._recipe.start_timeout:g} seconds; see --worker-start-timeout-secs"
+        )
+        self._process.kill()
+
+    def _send(self, message: messages.ToWorker) -> None:
+        assert self._process is not None
+        self._process.send(message)
+
+    def _send_load(self) -> None:
+        recipe = self._recipe
+        self._send(
+            messages.Load(recipe.files, self._config, recipe.instance, dict(recipe.backend_config))
+        )
+
+    def _give_back(self, offsets: list[int]) -> None:
+        if self.state in ALIVE:
+            self._send(messages.Release(offsets))
+
+    def _receive(self, message: FromWorker) -> None:
+        handle: Callable[..., None] = self._handlers[type(message)]
+        handle(self, message)
+
+    def _started(self, message: messages.Started) -> None:
+        assert self._process is not None
+        assert self._outputs is not None
+        if message.generation != self._process.generation:
+            return  # somebody else's words: not of this start
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._process.connect()
+        self._move(WorkerEvent.STARTED)
+        if self.state is WorkerState.STOPPING:
+            return
+        self._process.attach_arena(0, self._outputs.descriptor, self._outputs.size)
+        inputs = self._recipe.inputs
+        self._process.attach_arena(inputs.number, inputs.descriptor, inputs.size)
+        if self._config:
+            self._send_load()  # a restart: the configuration is known to be good
+        else:
+            self._resolve("")
+
+    def _described(self, message: messages.Described) -> None:
+        self._resolve(message.config)
+
+    def _loaded(self, message: messages.Loaded) -> None:
+        self._pure = message.pure
+        self._restarts.ready(time.monotonic())
+        self._move(WorkerEvent.LOADED)
+        if self.state is not WorkerState.READY:
+            return
+        self.reason = ""
+        if self._awaited is None:
+            log.info("model instance '%s' serves again", self.name)
+        self._resolve("")
+        self._owner.instance_ready(self)
+
+    def _load_failed(self, message: messages.LoadFailed) -> None:
+        self._failure = from_code(message.error.code, message.error.message)
+
+    def _executed(self, message: messages.Executed) -> None:
+        batch = self._batches.pop(message.batch)
+        # The worker first: it has nothing to do until the next batch is on its way.
+        self._owner.instance_freed(self)
+        self._owner.executed(batch, message)
+        for response in message.responses:
+            self._respond(response)
+
+    def _responded(self, message: messages.Responded) -> None:
+        self._respond(message.response)
+
+    def _logged(self, message: messages.Log) -> None:
+        model_record(self.name, message.level, message.message, message.file, message.line)
+
+    def _stopped(self, message: messages.Stopped) -> None:
+        pass  # the exit follows, and says all that matters
+
+    _handlers: Mapping[type, Callable[..., None]] = {
+        messages.Started: _started,
+        messages.Described: _described,
+        messages.Loaded: _loaded,
+        messages.LoadFailed: _load_failed,
+        messages.Executed: _executed,
+        messages.Responded: _responded,
+        messages.Log: _logged,
+        messages.Stopped: _stopped,
+    }
+
+    def _respond(self, answer: messages.Response) -> None:
+        final = answer.final
+        work = self._open.pop(answer.key, None) if final else self._open.get(answer.key)
+        files = self._recipe.files
+        outputs = answer.outputs
+        for tensor in outputs:
+            if isinstance(tensor.data, Span):
+                assert self._outputs is not None
+                tensor.data = self._outputs.view(tensor.data)
+        if work is None:
+            return
+        error = None
+        if answer.error is not None:
+            error = from_code(answer.error.code, answer.error.message)
+        work.answer(
+            InferResponse(
+                files.name,
+                files.version,
+                work.request.id,
+                outputs,
+                answer.parameters,
+                error,
+                final,
+            )
+        )
+
+    def _line(self, stream: str, text: str) -> None:
+        worker_line(self.name, stream, text)
+
+    def _resolve(self, result: str) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(result)
+
+    def _exited(self, exit: Exit) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        assert self._outputs is not None
+        self._outputs.retire()
+        orphans = list(self._open.values())
+        self._open.clear()
+        self._batches.clear()
+        if self.state is WorkerState.STOPPING:
+            self._move(WorkerEvent.EXITED)
+            self._ended.set()
+            self._owner.instance_lost(self, orphans, "the model was unloaded")
+            return
+        self.deaths += 1
+        self.reason = self._tell(exit)
+        if self._awaited is not None:
+            # The first start failed: that is the answer to whoever wants the model loaded.
+            self._move(WorkerEvent.GIVEN_UP)
+            self._ended.set()
+            if not self._awaited.done():
+                self._awaited.set_exception(self._failure or InternalError(self.reason))
+            return
+        self._restart(orphans)
+
+    def _tell(self, exit: Exit) -> str:
+        if self._failure is not None:
+            return self._failure.message
+        reason = f"the worker of model instance '{self.name}' {exit}"
+        if exit.last_words:
+            reason += "; its last words: " + " | ".join(exit.last_words[-5:])
+        return reason
+
+    def _restart(self, orphans: list[Work]) -> None:
+        now = time.monotonic()
+        delay = self._restarts.ended(now)
+        if delay is None:
+            self._move(WorkerEvent.GIVEN_UP)
+            log.error(
+                "model instance '%s' is given up after %d failures: %s",
+                self.name,
+                self._restarts.failures,
+                self.reason,
+            )
+        else:
+            self._move(WorkerEvent.LOST)
+            self.restart_at = now + delay
+            log.error("%s; it is started again in %g seconds", self.reason, delay)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._spawn)
+        self._owner.instance_lost(self, orphans, self.reason)
+
+
+def lost_with_worker(work: Work, reason: str) -> StatusError:
+    """What a client is told whose request went down with its worker."""
+    return UnavailableError(f"{work.request.log_prefix}the request was lost: {reason}")

@@ -1,0 +1,117 @@
+"""Tiny ONNX models for tests, built on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+#: Of each protocol datatype, the ONNX element type.
+ELEMENT_TYPES: dict[str, int] = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+    "BF16": TensorProto.BFLOAT16,
+}
+
+Dims = Sequence[int | str | None]
+
+
+def value(name: str, datatype: str, dims: Dims) -> onnx.ValueInfoProto:
+    """An input or output of a graph; a text or None among the dims varies."""
+    return helper.make_tensor_value_info(name, ELEMENT_TYPES[datatype], dims)
+
+
+def build(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    initializers: Sequence[onnx.TensorProto] = (),
+) -> onnx.ModelProto:
+    """A model of these nodes, for an ONNX version that every supported runtime reads."""
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def identity(datatype: str, dims: Dims, pairs: int = 1) -> onnx.ModelProto:
+    """INPUT<n> to OUTPUT<n>."""
+    return build(
+        [helper.make_node("Identity", [f"INPUT{n}"], [f"OUTPUT{n}"]) for n in range(pairs)],
+        [value(f"INPUT{n}", datatype, dims) for n in range(pairs)],
+        [value(f"OUTPUT{n}", datatype, dims) for n in range(pairs)],
+    )
+
+
+def optional_addend(dims: Sequence[int] = (2,)) -> onnx.ModelProto:
+    """y = x + b, where b is 10 unless it is given."""
+    ten = onnx.numpy_helper.from_array(np.full(dims, 10, np.float32), "b")
+    return build(
+        [helper.make_node("Add", ["x", "b"], ["y"])],
+        [value("x", "FP32", dims), value("b", "FP32", dims)],
+        [value("y", "FP32", dims)],
+        [ten],
+    )
+
+
+def scalar_negation() -> onnx.ModelProto:
+    """y = -x for a scalar, whose shape is empty."""
+    return build(
+        [helper.make_node("Neg", ["x"], ["y"])],
+        [value("x", "FP32", [])],
+        [value("y", "FP32", [])],
+    )
+
+
+def sequence_output() -> onnx.ModelProto:
+    """A model that answers with a sequence of tensors."""
+    sequence = helper.make_sequence_type_proto(
+        helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    )
+    return build(
+        [helper.make_node("SequenceConstruct", ["x"], ["y"])],
+        [value("x", "FP32", ["n"])],
+        [helper.make_value_info("y", sequence)],
+    )
+
+
+def weighted(count: int = 4096) -> onnx.ModelProto:
+    """y = x + w, with weights w of 0, 1, 2, ... big enough to be stored outside of the file."""
+    weights = onnx.numpy_helper.from_array(np.arange(count, dtype=np.float32), "w")
+    return build(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        [value("x", "FP32", [count])],
+        [value("y", "FP32", [count])],
+        [weights],
+    )
+
+
+def save(model: onnx.ModelProto, directory: Path, name: str = "model.onnx") -> None:
+    """Write the model into a version's directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(model.SerializeToString())
+
+
+def save_with_external_data(model: onnx.ModelProto, directory: Path) -> None:
+    """Write the model as the folder model.onnx with its weights in a file of their own."""
+    folder = directory / "model.onnx"
+    folder.mkdir(parents=True)
+    onnx.save_model(  # pyright: ignore[reportUnknownMemberType]
+        model,
+        folder / "model.onnx",
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )

@@ -1,0 +1,53 @@
+"""A gRPC server on a free port, with planes that the test can reach."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio  # type: ignore[import-untyped]
+import pytest
+import tritonclient.grpc.aio as tritonclient  # type: ignore[import-untyped]
+from unit.supervisor.grpc.planes import FakeControlPlane, FakeDataPlane
+
+from tritonpy.supervisor.grpc.grpcio import GrpcServer
+from tritonpy.supervisor.settings import GrpcSettings
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def dataplane() -> FakeDataPlane:
+    return FakeDataPlane()
+
+
+@pytest.fixture
+def controlplane() -> FakeControlPlane:
+    return FakeControlPlane()
+
+
+@pytest.fixture
+async def server(dataplane: Any, controlplane: Any) -> AsyncIterator[GrpcServer]:
+    server = GrpcServer(dataplane, controlplane, GrpcSettings(address="127.0.0.1", port=0))
+    yield server
+    await server.stop(0)
+
+
+@pytest.fixture
+async def port(server: GrpcServer) -> int:
+    return await server.start()
+
+
+@pytest.fixture
+async def client(port: int) -> AsyncIterator[tritonclient.InferenceServerClient]:
+    async with tritonclient.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        yield client
+
+
+@pytest.fixture
+async def channel(port: int) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel

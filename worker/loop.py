@@ -1,0 +1,120 @@
+"""The worker's main loop: receive, do, answer, until told to stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+
+from ..ipc.channel import WorkerChannel
+from ..ipc.descriptors import DescriptorInbox
+from ..ipc.errors import InternalError, StatusError
+from ..ipc.messages import (
+    AttachArena,
+    Describe,
+    Described,
+    Error,
+    Execute,
+    Load,
+    Loaded,
+    LoadFailed,
+    Started,
+    Stop,
+    Stopped,
+    Trim,
+)
+from . import registry
+from .backend import Backend, Model
+from .inbox import Inbox
+from .instance import Instance
+from .memory import Memory
+
+log = logging.getLogger("tritonpy.worker")
+
+
+class Worker:
+    """What a worker process is between its start and its end."""
+
+    def __init__(self, channel: WorkerChannel, descriptors: DescriptorInbox) -> None:
+        self._channel = channel
+        self._descriptors = descriptors
+        self._memory = Memory()
+        self._inbox = Inbox(channel, self._memory.release)
+        self._backend: Backend | None = None
+        self._instance: Instance | None = None
+
+    def run(self, generation: str) -> None:
+        """Say that we are up, then serve the supervisor until it says stop or a load fails."""
+        self._channel.send(Started(generation))
+        while True:
+            message = self._inbox.next_work()
+            if isinstance(message, Execute):
+                assert self._instance is not None, "Load comes before Execute"
+                self._channel.send(self._instance.execute(message))
+            elif isinstance(message, Trim):
+                self._memory.trim()
+            elif isinstance(message, AttachArena):
+                descriptor = self._descriptors.take(message.number)
+                self._memory.attach(message.number, descriptor, message.size)
+            elif isinstance(message, Stop):
+                self._stop()
+                return
+            elif not self._prepare(message):
+                return
+
+    def _prepare(self, message: Describe | Load) -> bool:
+        """Describe or load the model; False when that failed and the process should end."""
+        try:
+            if isinstance(message, Describe):
+                self._describe(message)
+            else:
+                self._load(message)
+        except StatusError as error:
+            self._channel.send(LoadFailed(Error(error.code, error.message)))
+            return False
+        except Exception as error:  # a framework or a model's own code may raise anything
+            log.error("loading model '%s' failed", message.files.name, exc_info=error)
+            failure = InternalError(f"{type(error).__name__}: {error}")
+            self._channel.send(LoadFailed(Error(failure.code, failure.message)))
+            return False
+        return True
+
+    def _describe(self, message: Describe) -> None:
+        model = _model(message)
+        config = self._backend_of(model).describe(model)
+        self._channel.send(Described(json.dumps(config)))
+
+    def _load(self, message: Load) -> None:
+        model = _model(message)
+        backend = self._backend_of(model)
+        self._memory.writable_inputs = backend.writes_inputs
+        # Before load: a model's own threads may answer as soon as it runs.
+        self._instance = Instance(model, backend, self._memory, self._inbox, self._channel)
+        backend.load(model)
+        self._channel.send(Loaded(backend.pure))
+
+    def _backend_of(self, model: Model) -> Backend:
+        if self._backend is None:
+            self._backend = registry.backend_class(model.config.get("backend", ""), model)()
+        return self._backend
+
+    def _stop(self) -> None:
+        if self._instance is not None:
+            try:
+                self._instance.unload()
+            except Exception as error:  # a model's own code may raise anything
+                log.error("finalizing the model failed", exc_info=error)
+        self._channel.send(Stopped())
+
+
+def _model(message: Describe | Load) -> Model:
+    backend_config: Mapping[str, str] = message.backend_config
+    return Model(
+        message.files.name,
+        message.files.version,
+        message.files.directory,
+        message.files.version_directory,
+        json.loads(message.config),
+        message.instance,
+        backend_config,
+    )

@@ -1,0 +1,246 @@
+"""A request as models see it: one that they received, or one that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import NoReturn
+
+from ...ipc import messages
+from ...ipc.messages import Parameter
+from ..backend import Request
+from . import parameters as parameter_rules
+from .answer import Answer
+from .errors import TritonModelException, unavailable
+from .sender import InferenceResponseSender
+from .tensors import Tensor, wrap
+
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = messages.FLAG_SEQUENCE_START
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = messages.FLAG_SEQUENCE_END
+TRITONSERVER_REQUEST_RELEASE_ALL = 1
+TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = 2
+
+
+class MemoryType(IntEnum):
+    """Where a model wants the outputs of a request that it makes."""
+
+    TRITONSERVER_MEMORY_GPU = 0
+    TRITONSERVER_MEMORY_CPU = 1
+
+
+class PreferredMemory:
+    """The kind of memory, and the device, that a model wants outputs in."""
+
+    __slots__ = ("preferred_device_id", "preferred_memory_type")
+
+    def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None:
+        self.preferred_memory_type = MemoryType(preferred_memory_type)
+        self.preferred_device_id = preferred_device_id
+
+
+class InferenceTrace:
+    """The trace that a request belongs to."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: str | None = None) -> None:
+        self._context = context
+
+    def get_context(self) -> str | None:
+        """The propagated OpenTelemetry context as JSON, or None without one."""
+        return self._context
+
+
+class InferenceRequest:
+    """A request that a model makes, to be answered by another model."""
+
+    __slots__ = (
+        "_correlation_id",
+        "_flags",
+        "_inputs",
+        "_model_name",
+        "_model_version",
+        "_output_names",
+        "_parameters",
+        "_preferred_memory",
+        "_request_id",
+        "_timeout",
+        "_trace",
+    )
+
+    def __init__(
+        self,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        inputs: Sequence[Tensor] | None = None,
+        requested_output_names: Sequence[str] | None = None,
+        model_name: str | None = None,
+        model_version: int = -1,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: PreferredMemory | None = None,
+        trace: InferenceTrace | None = None,
+        parameters: Mapping[str, bool | int | str] | None = None,
+    ) -> None:
+        """Make a request; inputs, requested_output_names and model_name are required.
+
+        `timeout` is in microseconds, `model_version` -1 the latest. Raises TritonModelException
+        for an input that is None, an empty output name, and a correlation id or a parameter of
+        the wrong type.
+        """
+        if inputs is None or requested_output_names is None or model_name is None:
+            raise TypeError(
+                "InferenceRequest requires inputs, requested_output_names and model_name"
+            )
+        if not isinstance(correlation_id, (int, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TritonModelException("Correlation ID must be integer or string")
+        whose = f"request with id '{request_id}' and model name '{model_name}'"
+        for tensor in inputs:
+            if tensor is None:  # pyright: ignore[reportUnnecessaryComparison]
+                raise TritonModelException(f"Input tensor for {whose} should not be empty.")
+        if "" in requested_output_names:
+            raise TritonModelException(f"Requested output name for {whose} should not be empty.")
+        self._request_id = request_id
+        self._correlation_id = correlation_id
+        self._inputs: list[Tensor] | None = list(inputs)
+        self._output_names = frozenset(requested_output_names)
+        self._model_name = model_name
+        self._model_version = model_version
+        self._flags = flags
+        self._timeout = timeout
+        self._preferred_memory = preferred_memory
+        self._trace = trace
+        self._parameters: dict[str, Parameter] = parameter_rules.checked(parameters)
+
+    def inputs(self) -> list[Tensor]:
+        """The input tensors, in the client's order."""
+        return list(self._inputs or ())
+
+    def request_id(self) -> str:
+        """The client's name for the request, empty without one."""
+        return self._request_id
+
+    def correlation_id(self) -> int | str:
+        """Which sequence the request belongs to; 0 or empty for none."""
+        return self._correlation_id
+
+    def flags(self) -> int:
+        """The sequence flags: bit 1 for the start, bit 2 for the end."""
+        return self._flags
+
+    def set_flags(self, flags: int) -> None:
+        """Set the sequence flags."""
+        self._flags = flags
+
+    def timeout(self) -> int:
+        """How long the request may take, in microseconds; 0 for no limit."""
+        return self._timeout
+
+    def requested_output_names(self) -> set[str]:
+        """The outputs that are wanted: all of them when the client named none."""
+        return set(self._output_names)
+
+    def parameters(self) -> str:
+        """The request's parameters as JSON."""
+        return parameter_rules.as_json(self._parameters)
+
+    def trace(self) -> InferenceTrace:
+        """The trace that the request belongs to."""
+        return self._trace or InferenceTrace()
+
+    def is_cancelled(self) -> bool:
+        """Whether the client has withdrawn the request."""
+        return False
+
+    def get_response_sender(self) -> InferenceResponseSender:
+        """The sender of a received request. Raises TritonModelException for one that was made."""
+        raise TritonModelException(
+            "Unable to send response. Response sender has no reference to the decoupled state of "
+            "the model."
+        )
+
+    def set_release_flags(self, flags: int) -> None:
+        """Say what becomes of the request when execute returns: RELEASE_ALL, it is done."""
+        if flags != TRITONSERVER_REQUEST_RELEASE_ALL:
+            unavailable("Rescheduling a request")
+
+    def exec(self, decoupled: bool = False) -> NoReturn:
+        """Have the named model answer the request."""
+        unavailable("Calling another model from a model")
+
+    async def async_exec(self, decoupled: bool = False) -> NoReturn:
+        """Have the named model answer the request, without blocking the event loop."""
+        unavailable("Calling another model from a model")
+
+
+class ReceivedRequest(InferenceRequest):
+    """A request that the model is to answer. What it holds is read only when it is asked for."""
+
+    __slots__ = ("_received", "answer")
+
+    def __init__(self, request: Request, answer: Answer) -> None:
+        # InferenceRequest's attributes but these two stay unset: every getter is overridden, and a
+        # model that looks at one input should not pay for the other nine.
+        self._inputs = None
+        self._received = request
+        self.answer = answer
+
+    def __repr__(self) -> str:
+        request = self._received
+        return f"<InferenceRequest '{request.id}' {self.answer.state.value} {list(request.inputs)}>"
+
+    def inputs(self) -> list[Tensor]:
+        """The input tensors, in the client's order."""
+        inputs = self._inputs
+        if inputs is None:
+            received = self._received.inputs
+            inputs = self._inputs = [wrap(name, array) for name, array in received.items()]
+        return inputs
+
+    def request_id(self) -> str:
+        """The client's name for the request, empty without one."""
+        return self._received.id
+
+    def correlation_id(self) -> int | str:
+        """Which sequence the request belongs to; 0 or empty for none."""
+        return self._received.correlation_id
+
+    def flags(self) -> int:
+        """The sequence flags: bit 1 for the start, bit 2 for the end."""
+        return self._received.flags
+
+    def set_flags(self, flags: int) -> None:
+        """Set the sequence flags."""
+        self._received.flags = flags
+
+    def timeout(self) -> int:
+        """How long the request may take, in microseconds; 0 for no limit."""
+        return self._received.timeout_us
+
+    def requested_output_names(self) -> set[str]:
+        """The outputs that are wanted: all of them when the client named none."""
+        return set(self._received.outputs)
+
+    def parameters(self) -> str:
+        """The request's parameters as JSON."""
+        return parameter_rules.as_json(self._received.parameters)
+
+    def trace(self) -> InferenceTrace:
+        """The trace that the request belongs to."""
+        return InferenceTrace()
+
+    def is_cancelled(self) -> bool:
+        """Whether the client has withdrawn the request."""
+        return self._received.is_cancelled()
+
+    def get_response_sender(self) -> InferenceResponseSender:
+        """A sender for this request. All of them share one state."""
+        return InferenceResponseSender(self.answer, self._received.is_cancelled)
+
+
+def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:
+    """The input of this name, or None when the request has none."""
+    for tensor in inference_request.inputs():
+        if tensor.name() == name:
+            return tensor
+    return None

@@ -1,0 +1,82 @@
+"""A response as models make it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...ipc.messages import Parameter
+from . import parameters as parameter_rules
+from .errors import TritonError, TritonModelException
+from .tensors import Tensor
+
+#: The flag of `InferenceResponseSender.send` that ends a request.
+TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+
+
+class InferenceResponse:
+    """The output tensors of one response, or the error that took their place."""
+
+    __slots__ = ("_error", "_parameters", "_tensors")
+
+    def __init__(
+        self,
+        output_tensors: Sequence[Tensor] = (),
+        error: TritonError | None = None,
+        parameters: Mapping[str, bool | int | str] | None = None,
+    ) -> None:
+        """Make a response; with an error the tensors are ignored.
+
+        Raises TritonModelException for a tensor that is None and for parameters that are none of
+        bool, int and str.
+        """
+        for tensor in output_tensors:
+            if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+                _refuse_tensor(tensor)
+        if error is not None and not isinstance(error, TritonError):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                "InferenceResponse expects its error to be a TritonError, got "
+                f"{type(error).__name__}"
+            )
+        self._tensors = list(output_tensors)
+        self._error = error
+        self._parameters = parameter_rules.checked(parameters) if parameters else None
+
+    def __repr__(self) -> str:
+        return f"InferenceResponse({self._tensors!r}, error={self._error!r})"
+
+    def output_tensors(self) -> list[Tensor]:
+        """The tensors, in the order in which they are sent."""
+        return self._tensors
+
+    def has_error(self) -> bool:
+        """Whether this response is an error."""
+        return self._error is not None
+
+    def error(self) -> TritonError | None:
+        """The error, or None."""
+        return self._error
+
+    def parameters(self) -> str:
+        """The parameters as JSON."""
+        return parameter_rules.as_json(self._parameters or {})
+
+
+def parameters_of(response: InferenceResponse) -> dict[str, Parameter]:
+    """The parameters as the worker sends them."""
+    return response._parameters or {}  # pyright: ignore[reportPrivateUsage]
+
+
+def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:
+    """The output of this name, or None when the response has none."""
+    for tensor in inference_response.output_tensors():
+        if tensor.name() == name:
+            return tensor
+    return None
+
+
+def _refuse_tensor(tensor: object) -> None:
+    if tensor is None:
+        raise TritonModelException("Output tensor for inference response should not be empty.")
+    raise TypeError(
+        f"InferenceResponse expects a list of Tensor objects, got {type(tensor).__name__} in it"
+    )
