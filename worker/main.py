@@ -1,10 +1,10 @@
 """Entry of a worker process.
 
-    python -P -m tritonpy.worker DIRECTORY GENERATION LIFELINE PARENT
+    python -P -m tritonpy.worker DIRECTORY GENERATION LIFELINE PARENT NAME
 
 DIRECTORY is the worker's own runtime directory, where the sockets are; GENERATION tells this start
 from earlier ones; LIFELINE is the number of the inherited socket; PARENT is the process of the
-supervisor.
+supervisor; NAME tells whoever lists processes which model instance this is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OOM_SCORE_ADJUSTMENT = 500
 
 def main(arguments: list[str]) -> int:
     """Run the worker until it is told to stop; returns the exit status."""
-    directory, generation, lifeline, parent = arguments
+    directory, generation, lifeline, parent, _name = arguments
     # Ctrl-C and systemd signal the whole group; only the supervisor ends workers, in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -12,7 +12,8 @@ import math
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from measurement import Load, LoadError
 
 _SIZES = {
     "BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, "BF16": 2, "UINT32": 4,
@@ -21,19 +22,6 @@ _SIZES = {
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 _WARM_UP_S = 0.5
-
-
-class LoadError(Exception):
-    """Raised when load cannot be made or a request is refused."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a driver saw: requests per second and percentiles of their latency."""
-
-    infer_per_s: float
-    p50_us: float
-    p99_us: float
 
 
 def drive(
@@ -83,11 +71,15 @@ def _request(address: str, model: str, shapes: Mapping[str, Sequence[int]]) -> b
         data += bytes(size)
     header = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
     return (
-        f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: {address}\r\n"
-        f"Inference-Header-Content-Length: {len(header)}\r\n"
-        f"Content-Type: application/octet-stream\r\n"
-        f"Content-Length: {len(header) + len(data)}\r\n\r\n"
-    ).encode() + header + data
+        (
+            f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: {address}\r\n"
+            f"Inference-Header-Content-Length: {len(header)}\r\n"
+            f"Content-Type: application/octet-stream\r\n"
+            f"Content-Length: {len(header) + len(data)}\r\n\r\n"
+        ).encode()
+        + header
+        + data
+    )
 
 
 async def _drive(

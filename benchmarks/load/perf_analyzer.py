@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from generator import Load, LoadError
+from measurement import Load, LoadError
 from rival import Program
+from servers import end_with_parent
 
 #: How far apart, in percent, three windows in a row may lie. Its own default of 10 is for quiet
 #: machines; where even this fails the last report is taken as it is, by the second number.
@@ -56,6 +57,7 @@ def _run(program: Program, command: Sequence[str]) -> str:
             text=True,
             errors="replace",
             timeout=_TIMEOUT_S,
+            preexec_fn=end_with_parent,
             check=False,
         )
     except subprocess.TimeoutExpired as error:

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +102,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the benchmark alone, which then ends us
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
         try:
             self._await_ports()
@@ -150,8 +149,8 @@ class Server:
     def await_model(self, model: str) -> None:
         """Wait until a model is ready. Raises ServerError with the reason when it fails."""
         deadline = time.monotonic() + _START_S
-        while not self._is_ready(model):
-            for entry in self._post("/v2/repository/index"):
+        while not self._is_well(f"/v2/models/{model}/ready"):
+            for entry in self._ask("/v2/repository/index", b"{}"):
                 if entry["name"] == model and entry.get("state") == "UNAVAILABLE":
                     reason = entry.get("reason", "no reason given")
                     raise ServerError(f"{self.launch.name} cannot load '{model}': {reason}")
@@ -159,21 +158,23 @@ class Server:
             time.sleep(0.1)
 
     def get(self, path: str) -> Any:
-        """GET a path of the HTTP API: the decoded JSON."""
-        with urllib.request.urlopen(f"http://{self.address('http')}{path}", timeout=10) as answer:
-            return json.load(answer)
+        """GET a path of the HTTP API: the decoded JSON. Raises ServerError."""
+        return self._ask(path, None)
 
-    def _post(self, path: str) -> Any:
-        request = urllib.request.Request(f"http://{self.address('http')}{path}", data=b"{}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-
-    def _is_ready(self, model: str) -> bool:
-        url = f"http://{self.address('http')}/v2/models/{model}/ready"
+    def _ask(self, path: str, body: bytes | None) -> Any:
+        request = urllib.request.Request(f"http://{self.address('http')}{path}", data=body)
         try:
-            with urllib.request.urlopen(url, timeout=10):
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except OSError as error:  # URLError, timeouts and broken connections are all OSErrors
+            raise ServerError(f"{self.launch.name} does not answer {path}: {error}") from error
+
+    def _is_well(self, path: str) -> bool:
+        """Whether a health path answers 200."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address('http')}{path}", timeout=10):
                 return True
-        except (urllib.error.URLError, ConnectionError):  # a status over 400 is a URLError too
+        except OSError:  # no connection yet, or a status from 400 on
             return False
 
     def _await_ports(self) -> None:
@@ -185,6 +186,9 @@ class Server:
             self._check(deadline, "it has not opened its ports")
             time.sleep(0.05)
         self.ports = {name: int(started[service]) for name, service in _SERVICES.items()}
+        while not self._is_well("/v2/health/live"):  # Triton says so a moment before it listens
+            self._check(deadline, "it is not live")
+            time.sleep(0.05)
 
     def _check(self, deadline: float, complaint: str) -> None:
         assert self._process is not None
@@ -237,6 +241,6 @@ def _regions(process: psutil.Process) -> list[str]:
 _LIBC = ctypes.CDLL(None)
 
 
-def _end_with_parent() -> None:
-    """In the child: let the kernel stop the server when the benchmark itself is killed."""
+def end_with_parent() -> None:
+    """To run in a child before its program: the kernel stops it when the benchmark is killed."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -71,9 +71,9 @@ def canonical(value: Json, message: descriptor.Descriptor, path: Path = ()) -> d
     for name, item in value.items():
         field = message.fields_by_name.get(name) or message.fields_by_camelcase_name.get(name)
         if field is None:
-            complaint = mistakes.unknown_field(name, list(message.fields_by_name))
-            where = f" in '{spell(path)}'" if path else ""
-            raise InvalidArgumentError(complaint.replace(":", f"{where}:", 1))
+            raise InvalidArgumentError(
+                mistakes.unknown_field(name, spell(path), list(message.fields_by_name))
+            )
         if item is not None:
             result[field.name] = _field(item, field, (*path, field.name))
     for choice in message.oneofs:

@@ -31,8 +31,9 @@ def _about(field: str) -> str:
     return f"field '{field}'" if field else "the value"
 
 
-def _nearest(word: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), [choice.lower() for choice in choices], 1, 0.6)
+def _nearest(word: str, choices: Sequence[str], likeness: float = 0.6) -> str:
+    lower = [choice.lower() for choice in choices]
+    close = difflib.get_close_matches(word.lower(), lower, 1, likeness)
     return next((choice for choice in choices if choice.lower() in close), "")
 
 
@@ -53,12 +54,16 @@ _OTHER_NAMES = {
 }
 
 
-def unknown_field(name: str, fields: Sequence[str]) -> str:
-    """A sentence about a field that does not exist, with the name that was probably meant."""
+def unknown_field(name: str, group: str, fields: Sequence[str]) -> str:
+    """A sentence about a field that does not exist, with the name that was probably meant.
+
+    `group` is the field that it stands in, "" at the top.
+    """
+    complaint = f"unknown field '{name}' in '{group}'" if group else f"unknown field '{name}'"
     nearest = _nearest(name, fields)
     if nearest:
-        return f"unknown field '{name}': did you mean '{nearest}'?"
-    return f"unknown field '{name}': the fields possible here are {', '.join(fields)}"
+        return f"{complaint}: did you mean '{nearest}'?"
+    return f"{complaint}: the fields possible here are {', '.join(fields)}"
 
 
 def unknown_value(value: str, field: str, choices: Sequence[str]) -> str:
@@ -70,14 +75,14 @@ def unknown_value(value: str, field: str, choices: Sequence[str]) -> str:
     plain = bare.upper().removeprefix(prefix)
     nearest = prefix + _OTHER_NAMES.get(plain, plain)
     if nearest not in choices:
-        nearest = _nearest(bare, choices)
+        nearest = _nearest(bare, choices, 0.8)  # they all begin alike
     if nearest:
         return f"{_about(field)} has no value {value}: did you mean {nearest}?"
     return f"{_about(field)} has no value {value}: choose one of {', '.join(choices)}"
 
 
 def _unknown_field(match: re.Match[str], field: str, names: Names) -> str:
-    return unknown_field(match.group(2), names(match.group(1)))
+    return unknown_field(match.group(2), field, names(match.group(1)))
 
 
 def _unknown_value(match: re.Match[str], field: str, names: Names) -> str:
@@ -124,8 +129,8 @@ def _no_name(match: re.Match[str], field: str, names: Names) -> str:
     got = match.group(1).rstrip(".")
     if got == "{":
         return (
-            "expected the name of a field, got '{': a configuration file is in protobuf text "
-            'format (name: "value"), not in JSON'
+            "expected the name of a field before '{' (a configuration file is in protobuf text "
+            'format, name: "value", and not in JSON)'
         )
     if got in ("}", ">", "]"):
         return f"expected the name of a field, got '{got}': it closes a bracket that is not open"

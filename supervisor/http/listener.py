@@ -39,7 +39,8 @@ class _Connections(web.Server):
     """aiohttp's set of open connections, made of ours."""
 
     def __init__(self, handler: Handler, **options: Any) -> None:
-        super().__init__(handler, **options)
+        # A client that goes away cancels its request.
+        super().__init__(handler, handler_cancellation=True, **options)
         self._options = options
 
     def __call__(self) -> web.RequestHandler:
@@ -66,7 +67,6 @@ class Listener:
         """Listen, and return the port. Raises UnavailableError when it is taken."""
         connections = _Connections(
             self._handler,
-            handler_cancellation=True,  # a client that goes away cancels its request
             access_log=None,
             auto_decompress=False,  # aiohttp would not bound it
         )

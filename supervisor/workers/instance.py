@@ -424,4 +424,7 @@ class Instance:
 
 def lost_with_worker(work: Work, reason: str) -> StatusError:
     """What a client is told whose request went down with its worker."""
-    return UnavailableError(f"{work.request.log_prefix}the request was lost: {reason}")
+    request = work.request
+    return UnavailableError(
+        f"{request.log_prefix}the request to model '{request.model}' was lost: {reason}"
+    )

@@ -98,7 +98,13 @@ class WorkerProcess:
         self._channel.open()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            arguments = [self._directory, self.generation, str(theirs.fileno()), str(os.getpid())]
+            arguments = [
+                self._directory,
+                self.generation,
+                str(theirs.fileno()),
+                str(os.getpid()),
+                self.name,
+            ]
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", f"{_package()}.worker", *arguments],
                 stdin=subprocess.DEVNULL,

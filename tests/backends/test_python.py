@@ -318,6 +318,7 @@ class TritonPythonModel:
     assert content(response) == failure("ValueError: no such thing")
     assert "Traceback (most recent call last)" in caplog.text
     assert str(repository.version / "model.py") in caplog.text
+    assert "worker/python" not in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize(

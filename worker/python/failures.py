@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
-from types import TracebackType
+
+#: Where the frames between the worker and a model's code lie.
+_MACHINERY = (
+    os.path.dirname(__file__) + os.sep,
+    os.path.dirname(importlib.__file__) + os.sep,
+    "<frozen importlib",
+)
 
 
 def summary(error: BaseException) -> str:
@@ -21,14 +28,17 @@ def summary_with_place(error: BaseException, folder: str) -> str:
 
 
 def story(error: BaseException) -> str:
-    """The traceback, as Python prints it."""
-    return "".join(traceback.format_exception(error)).rstrip()
+    """The traceback as Python prints it, without the frames that led to the model's code."""
+    trace = error.__traceback__
+    while trace is not None and _leads_there(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
 
 
 def _place(error: BaseException, folder: str) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}({error.lineno})"
-    frames = list(_frames(error.__traceback__))
+    frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return ""
     inside = [frame for frame in frames if frame.filename.startswith(folder + os.sep)]
@@ -36,5 +46,5 @@ def _place(error: BaseException, folder: str) -> str:
     return f"{frame.filename}({frame.lineno}): {frame.name}"
 
 
-def _frames(trace: TracebackType | None) -> traceback.StackSummary:
-    return traceback.extract_tb(trace)
+def _leads_there(filename: str) -> bool:
+    return filename.startswith(_MACHINERY)

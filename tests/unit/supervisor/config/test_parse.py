@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from google.protobuf import text_format
+from google.protobuf import text_format  # type: ignore[import-untyped]
 
 from tritonpy.ipc.errors import InvalidArgumentError
 from tritonpy.proto import model_config_pb2
@@ -141,7 +141,7 @@ def test_an_empty_file_is_an_empty_configuration(text: str) -> None:
         (
             "input [\n { name: 'a' },\n {\n  shape: 4 } ]",
             "line 4, column 3",
-            "unknown field 'shape': did you mean 'reshape'?",
+            "unknown field 'shape' in 'input[1]': did you mean 'reshape'?",
         ),
         ("reshape { qqq: 1 }", "line 1, column 1", "the fields possible here are name, platform"),
         ('max_batch_size: "8"', "column 17", "got text: write it without quotation marks"),

@@ -1,0 +1,142 @@
+"""Keep what the benchmarks measured: JSON beside RESULTS.md, and RESULTS.md made from it.
+
+Run by itself this file writes RESULTS.md anew from the JSON.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+_FOLDER = Path(__file__).resolve().parent
+_RESULTS = _FOLDER / "RESULTS.md"
+_PACKAGES = ("tritonpy-supervisor", "aiohttp", "grpcio", "msgspec", "numpy", "pyzmq", "uvloop")
+
+_LOAD_NOTE = """\
+`CPU` is the time of the server's whole process tree per 1000 requests, in milliseconds; `batch`
+the requests per execution. Means of the rounds; the ratio is ours over Triton's, so below 1 is
+better for CPU and latency. Throughput depends on the machine and on what else it does (the load
+generator runs on the same cores): the CPU time and the ratios are the finding."""
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: the machine, its system and the versions of the libraries."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "system": f"Linux {platform.release()}, {' '.join(platform.libc_ver())}",
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def write(name: str, data: Mapping[str, Any]) -> None:
+    """Write one benchmark's results as JSON and bring RESULTS.md up to date."""
+    path = _path(name)
+    path.write_text(json.dumps(data, indent=1) + "\n")
+    _RESULTS.write_text(render())
+    print(f"\nwrote {path} and {_RESULTS}")
+
+
+def render() -> str:
+    """RESULTS.md, from whatever JSON there is."""
+    parts = ["# Results\n\nMade by the benchmarks from the JSON files beside it; do not edit.\n"]
+    load, imports = _read("load"), _read("imports")
+    if load:
+        parts += ["## Under load\n", _environment(load), _LOAD_NOTE + "\n", _load(load)]
+    if imports:
+        parts += ["## Start-up\n", _environment(imports), _imports(imports)]
+    return "\n".join(parts)
+
+
+def _load(data: Mapping[str, Any]) -> str:
+    rows: list[Sequence[str]] = []
+    for scenario in data["scenarios"]:
+        means = {name: _means(rounds) for name, rounds in scenario["servers"].items()}
+        label = f"{scenario['model']}, {scenario['protocol']}, {scenario['concurrency']} in flight"
+        for name, mean in means.items():
+            rows.append(
+                (
+                    label,
+                    name,
+                    f"{mean['infer_per_s']:.0f}",
+                    f"{mean['p50_us']:.0f}",
+                    f"{mean['p99_us']:.0f}",
+                    f"{mean['cpu_ms_per_1000']:.1f}",
+                    f"{mean['requests_per_execution']:.1f}",
+                )
+            )
+            label = ""
+        if {"tritonpy", "triton"} <= means.keys():
+            own, other = means["tritonpy"], means["triton"]
+            keys = ("infer_per_s", "p50_us", "p99_us", "cpu_ms_per_1000")
+            rows.append(("", "ratio", *(f"{own[key] / other[key]:.2f}" for key in keys), ""))
+    return _table(("scenario", "server", "infer/s", "p50 µs", "p99 µs", "CPU", "batch"), rows)
+
+
+def _means(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    keys = ("infer_per_s", "p50_us", "p99_us", "cpu_ms_per_1000", "requests_per_execution")
+    return {key: fmean(entry[key] for entry in rounds) for key in keys}
+
+
+def _imports(data: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            entry["what"],
+            f"{entry['import_s']:.2f}",
+            f"{entry['rss_mib']:.0f}",
+            f"{entry['uss_mib']:.0f}",
+            str(entry["modules"]),
+        )
+        for entry in data["imports"]
+    ]
+    return _table(("process", "import s", "RSS MiB", "private MiB", "modules"), rows)
+
+
+def _environment(data: Mapping[str, Any]) -> str:
+    found = data["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    return (
+        f"{found['date']}, {found['cpu']}, {found['cores']} cores, {found['system']}, "
+        f"Python {found['python']}, {packages}.\n"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * 1 + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _path(name: str) -> Path:
+    return _FOLDER / f"RESULTS.{name}.json"
+
+
+def _read(name: str) -> dict[str, Any] | None:
+    path = _path(name)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+if __name__ == "__main__":
+    _RESULTS.write_text(render())

@@ -1,0 +1,322 @@
+"""A real HttpServer on a free port, in front of small planes that echo and remember."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from tritonpy.ipc.errors import InternalError, NotFoundError, StatusError, UnavailableError
+from tritonpy.ipc.tensor import Span, Tensor
+from tritonpy.supervisor.config.schema import (
+    ModelConfig,
+    ModelInput,
+    ModelOutput,
+    ModelTransactionPolicy,
+)
+from tritonpy.supervisor.http.server import HttpServer
+from tritonpy.supervisor.request import InferRequest, InferResponse
+from tritonpy.supervisor.telemetry.statistics import VersionStatistics
+
+TIMEOUT_SECS = 20
+MAX_INPUT_SIZE = 1024 * 1024
+
+
+class FakeLease:
+    """Memory that says whether it was given back."""
+
+    def __init__(self, size: int) -> None:
+        self.view = memoryview(bytearray(size))
+        self.spans: list[Span] = []
+        self.released = 0
+
+    def span(self, offset: int, size: int) -> Span:
+        assert offset + size <= len(self.view)
+        span = Span(7, offset, size)
+        self.spans.append(span)
+        return span
+
+    def release(self) -> None:
+        self.released += 1
+
+
+def config(name: str, *inputs: ModelInput, batch: int = 0, decoupled: bool = False) -> ModelConfig:
+    policy = ModelTransactionPolicy(decoupled=True) if decoupled else None
+    outputs = [
+        ModelOutput(name=one.name.replace("IN", "OUT"), data_type=one.data_type, dims=one.dims)
+        for one in inputs
+    ]
+    return ModelConfig(
+        name=name,
+        backend="identity",
+        max_batch_size=batch,
+        input=list(inputs),
+        output=outputs,
+        model_transaction_policy=policy,
+    )
+
+
+def _tensor(name: str, data_type: str, *dims: int) -> ModelInput:
+    return ModelInput(name=name, data_type=data_type, dims=list(dims))
+
+
+CONFIGS = {
+    one.name: one
+    for one in (
+        config("echo", _tensor("IN", "TYPE_FP32", -1)),
+        config("two words", _tensor("IN", "TYPE_FP32", -1)),
+        config("batched", _tensor("IN", "TYPE_FP32", 2, -1), batch=8),
+        config("text", _tensor("IN", "TYPE_STRING", 1)),
+        config("pair", _tensor("IN0", "TYPE_FP32", -1), _tensor("IN1", "TYPE_FP32", -1)),
+        config("wild", _tensor("IN", "TYPE_FP32", -1, -1)),
+        config("stream", _tensor("IN", "TYPE_FP32", -1), decoupled=True),
+        config("broken", _tensor("IN", "TYPE_FP32", -1)),
+        config("crash", _tensor("IN", "TYPE_FP32", -1)),
+        config("never", _tensor("IN", "TYPE_FP32", -1)),
+    )
+}
+
+
+@dataclass
+class FakeDataPlane:
+    """Answers every request with its own inputs; IN becomes OUT.
+
+    `broken` fails in the backend, `crash` has a bug, `never` answers only when it is cancelled or
+    `finish` is set.
+    """
+
+    requests: list[InferRequest] = field(default_factory=list)
+    leases: list[FakeLease] = field(default_factory=list)
+    respond: Callable[[InferRequest], InferResponse] | None = None
+    started: threading.Event = field(default_factory=threading.Event)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    finish: asyncio.Event = field(default_factory=asyncio.Event)
+    arena_full: bool = False
+
+    def config(self, model: str, version: int | None) -> ModelConfig:
+        if model not in CONFIGS:
+            raise NotFoundError(f"Request for unknown model: '{model}' is not found")
+        if version not in (None, 1):
+            raise NotFoundError(
+                f"Request for unknown model: '{model}' version {version} is not found"
+            )
+        return CONFIGS[model]
+
+    def lease(self, model: str, version: int | None, size: int) -> FakeLease:
+        if self.arena_full:
+            raise UnavailableError(f"no shared memory is left for a request to '{model}'")
+        self.leases.append(FakeLease(size))
+        return self.leases[-1]
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        self.requests.append(request)
+        if request.model == "broken":
+            raise InternalError("the model failed")
+        if request.model == "crash":
+            raise KeyError("a secret of the implementation")
+        if request.model == "never":
+            self.started.set()
+            try:
+                await self.finish.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        if self.respond is not None:
+            return self.respond(request)
+        outputs = [
+            Tensor(
+                tensor.name.replace("IN", "OUT"), tensor.datatype, tensor.shape, self.read(tensor)
+            )
+            for tensor in request.inputs
+        ]
+        return InferResponse(request.model, 1, request.id, outputs)
+
+    def read(self, tensor: Tensor) -> memoryview:
+        """The bytes of a request's tensor, wherever they are."""
+        if isinstance(tensor.data, Span):
+            at = tensor.data.offset
+            return self.leases[-1].view[at : at + tensor.data.size]
+        return tensor.data
+
+
+@dataclass
+class Named:
+    """Any of the control plane's answers: it has the attributes that it was given."""
+
+    name: str
+    version: str = ""
+    state: str = ""
+    reason: str = ""
+    extensions: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    platform: str = ""
+    datatype: str = ""
+    shape: list[int] = field(default_factory=list)
+    inputs: list[Named] = field(default_factory=list)
+    outputs: list[Named] = field(default_factory=list)
+
+
+@dataclass
+class FakeControlPlane:
+    """Knows one model, `echo`, and records what it is told."""
+
+    live: bool = True
+    ready: bool = True
+    exiting: bool = False
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    failure: StatusError | None = None
+
+    def is_live(self) -> bool:
+        return self.live
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def is_model_ready(self, model: str, version: int | None) -> bool:
+        self._known(model)
+        return self.ready
+
+    def server_metadata(self) -> Named:
+        return Named("triton", "2.73.0", extensions=["classification", "statistics"])
+
+    def model_metadata(self, model: str, version: int | None) -> Named:
+        self._known(model)
+        tensor = Named("IN", datatype="FP32", shape=[-1])
+        output = Named("OUT", datatype="FP32", shape=[-1])
+        return Named(
+            "echo", versions=["1", "2"], platform="identity", inputs=[tensor], outputs=[output]
+        )
+
+    def model_config(self, model: str, version: int | None) -> ModelConfig:
+        self._known(model)
+        return CONFIGS[model]
+
+    def statistics(self, model: str, version: int | None) -> list[Any]:
+        self.calls.append(("statistics", model, version))
+        return [VersionStatistics("echo", 1).snapshot()]
+
+    def index(self, ready: bool) -> list[Named]:
+        self.calls.append(("index", ready))
+        return [Named("echo", "1", "READY"), Named("bad", "1", "UNAVAILABLE", "why"), Named("new")]
+
+    async def load(self, model: str, parameters: dict[str, Any]) -> None:
+        self.calls.append(("load", model, parameters))
+        if self.failure is not None:
+            raise self.failure
+
+    async def unload(self, model: str, unload_dependents: bool) -> None:
+        self.calls.append(("unload", model, unload_dependents))
+
+    def _known(self, model: str) -> None:
+        if model not in CONFIGS:
+            raise NotFoundError(f"Request for unknown model: '{model}' is not found")
+
+
+class Loop:
+    """An event loop in a thread of its own, so that tests can use blocking clients."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(TIMEOUT_SECS)
+
+    def start(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def call(self, function: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(function)
+
+    def close(self) -> None:
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(TIMEOUT_SECS)
+        self._loop.close()
+
+
+@dataclass
+class Served:
+    """A running server, its planes, and a way to ask it."""
+
+    server: HttpServer
+    port: int
+    data: FakeDataPlane
+    control: FakeControlPlane
+    loop: Loop
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECS)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, response.reason, dict(response.headers), response.read())
+        finally:
+            connection.close()
+
+
+    def infer(
+        self, model: str, document: Any, binary: bytes = b"", headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One inference whose document is given as such, as text or as bytes."""
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        given = {"Inference-Header-Content-Length": str(len(body))} if binary else {}
+        return self.ask("POST", f"/v2/models/{model}/infer", body + binary, given | (headers or {}))
+
+    def exchange(self, data: bytes) -> bytes:
+        """Send bytes and read until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), TIMEOUT_SECS) as client:
+            client.sendall(data)
+            received = b""
+            while chunk := client.recv(65536):
+                received += chunk
+            return received
+
+
+@dataclass
+class Answer:
+    """A response, read whole."""
+
+    status: int
+    reason: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> str:
+        document = json.loads(self.body)
+        assert list(document) == ["error"]
+        return cast("str", document["error"])
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def served(loop: Loop) -> Iterator[Served]:
+    data, control = FakeDataPlane(), FakeControlPlane()
+    server = HttpServer(
+        cast("Any", data),
+        cast("Any", control),
+        address="127.0.0.1",
+        port=0,
+        reuse_port=False,
+        max_input_size=MAX_INPUT_SIZE,
+    )
+    port = loop.run(server.start())
+    yield Served(server, port, data, control, loop)
+    loop.run(server.stop(1))
