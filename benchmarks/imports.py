@@ -47,19 +47,22 @@ import json
 with open("/proc/self/smaps_rollup") as file:
     pairs = [line.split() for line in file if line.endswith("kB\\n")]
 memory = {{words[0]: int(words[1]) / 1024 for words in pairs}}
-print(json.dumps([import_s, memory["Rss:"],
-                  memory["Private_Clean:"] + memory["Private_Dirty:"], modules]))
+print(json.dumps([import_s, memory["Rss:"], memory["Private_Dirty:"], modules]))
 """
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process costs: seconds of imports, MiB resident and MiB that it shares with nobody."""
+    """What a process costs: seconds of imports, MiB resident, and MiB of its own among these.
+
+    Its own are the pages that it wrote. Unwritten pages of libraries are left out: whether another
+    process happens to share them changes with what else runs.
+    """
 
     what: str
     import_s: float
     rss_mib: float
-    uss_mib: float
+    private_mib: float
     modules: int
 
 
@@ -114,7 +117,7 @@ def main() -> int:
             continue
         results.append(asdict(cost))
         print(
-            f"{what:28}{cost.import_s:>10.3f}{cost.rss_mib:>10.1f}{cost.uss_mib:>10.1f}"
+            f"{what:28}{cost.import_s:>10.3f}{cost.rss_mib:>10.1f}{cost.private_mib:>10.1f}"
             f"{cost.modules:>10}",
             flush=True,
         )

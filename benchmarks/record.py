@@ -93,7 +93,7 @@ def _imports(data: Mapping[str, Any]) -> str:
             entry["what"],
             f"{entry['import_s']:.2f}",
             f"{entry['rss_mib']:.0f}",
-            f"{entry['uss_mib']:.0f}",
+            f"{entry['private_mib']:.0f}",
             str(entry["modules"]),
         )
         for entry in data["imports"]

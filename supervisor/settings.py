@@ -22,6 +22,18 @@ ALL_MODELS = "*"
 _ARENA_GRAIN_BYTES = 2 * 1024 * 1024
 
 
+def usable_memory_bytes(cgroup: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
+    """The memory that this process may use: the machine's, or what its cgroup (v2) allows."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open(cgroup) as file:
+            path = next(line[3:].strip() for line in file if line.startswith("0::"))
+        with open(os.path.join(root, path.lstrip("/"), "memory.max")) as file:
+            return min(memory, int(file.read()))  # "max" is no number: no limit
+    except (OSError, StopIteration, ValueError):
+        return memory
+
+
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP service. Port 0 picks a free port."""
 
@@ -117,7 +129,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The size of an arena with the default filled in, in whole huge pages."""
         size = self.arena_byte_size
         if not size:
-            size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+            size = usable_memory_bytes() // 2
         return max(size // _ARENA_GRAIN_BYTES, 1) * _ARENA_GRAIN_BYTES
 
     def backend(self, name: str) -> dict[str, str]:

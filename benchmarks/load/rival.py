@@ -21,7 +21,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -229,12 +229,13 @@ def main() -> int:
     parser.add_argument("--cache", help=f"folder to keep them in (default: {DEFAULT_CACHE})")
     cache = cache_folder(parser.parse_args().cache)
     failures = 0
-    for what, path in (
-        ("the real Triton", lambda: triton(cache).server.path),
-        ("perf_analyzer", lambda: perf_analyzer(cache).path),
-    ):
+    fetchers: dict[str, Callable[[], Path]] = {
+        "the real Triton": lambda: triton(cache).server.path,
+        "perf_analyzer": lambda: perf_analyzer(cache).path,
+    }
+    for what, fetch in fetchers.items():
         try:
-            print(f"{what}: {path()}")
+            print(f"{what}: {fetch()}")
         except MissingError as error:
             print(f"{what}: {error}", file=sys.stderr)
             failures += 1

@@ -15,10 +15,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
+import analyzer
 import generator
-import perf_analyzer
 import rival
 from measurement import Driver, Load, LoadError, Measurement, Scenario, mean, measure
 from servers import Launch, Server, ServerError, own_launch, triton_launch
@@ -53,7 +54,7 @@ SCENARIOS = {
 def main() -> int:
     """Measure the chosen scenarios; returns the exit status."""
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave by the context managers
+    signal.signal(signal.SIGTERM, _leave)
     scenarios = [SCENARIOS[name] for name in arguments.scenario or SCENARIOS]
     try:
         drive = _driver(arguments)
@@ -67,6 +68,11 @@ def main() -> int:
     if arguments.record and results:
         write("load", {"machine": machine(), "arguments": sys.argv[1:], "scenarios": results})
     return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave by the context managers, which end the servers."""
+    sys.exit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:
@@ -104,7 +110,7 @@ def _driver(arguments: argparse.Namespace) -> Driver:
                 raise
             print(f"Without perf_analyzer, so HTTP only: {error}\n", file=sys.stderr)
         else:
-            return lambda server, scenario: perf_analyzer.drive(
+            return lambda server, scenario: analyzer.drive(
                 program,
                 server.address(scenario.protocol),
                 scenario.protocol,
@@ -181,7 +187,7 @@ def _in_turns(
 
 def _print(scenario: Scenario, measured: dict[str, list[dict[str, Any]]]) -> None:
     print(f"\n{scenario.name}: {scenario.model}, {scenario.concurrency} in flight", flush=True)
-    print(f"{'':12}{'infer/s':>10}{'p50 µs':>10}{'p99 µs':>10}{'CPU ms/1000':>13}{'batch':>7}")
+    print(f"{'':16}{'infer/s':>10}{'p50 µs':>10}{'p99 µs':>10}{'CPU ms/1000':>13}{'batch':>7}")
     means: dict[str, Measurement] = {}
     for name, rounds in measured.items():
         each = [Measurement(**entry) for entry in rounds]
@@ -193,7 +199,7 @@ def _print(scenario: Scenario, measured: dict[str, list[dict[str, Any]]]) -> Non
     if len(means) == 2:
         own, other = means["tritonpy"], means["triton"]
         print(
-            f"{'ratio':12}{own.infer_per_s / other.infer_per_s:>10.2f}"
+            f"{'ratio':16}{own.infer_per_s / other.infer_per_s:>10.2f}"
             f"{own.p50_us / other.p50_us:>10.2f}{own.p99_us / other.p99_us:>10.2f}"
             f"{own.cpu_ms_per_1000 / other.cpu_ms_per_1000:>13.2f}",
             flush=True,
@@ -202,7 +208,7 @@ def _print(scenario: Scenario, measured: dict[str, list[dict[str, Any]]]) -> Non
 
 def _print_line(name: str, entry: Measurement) -> None:
     print(
-        f"{name:12}{entry.infer_per_s:>10.0f}{entry.p50_us:>10.0f}{entry.p99_us:>10.0f}"
+        f"{name:16}{entry.infer_per_s:>10.0f}{entry.p50_us:>10.0f}{entry.p99_us:>10.0f}"
         f"{entry.cpu_ms_per_1000:>13.1f}{entry.requests_per_execution:>7.1f}"
         f"{'' if entry.whole_tree else '   (a process came or went)'}",
         flush=True,

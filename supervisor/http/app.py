@@ -160,9 +160,7 @@ class App:
 
 
 def _model_name(segment: str) -> str:
-    """The name that a path segment spells; bytes that are no text spell no model's name."""
-    if not segment.isascii():
-        segment = segment.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """The name that a path segment spells; quoted bytes that are no text spell no model's name."""
     return unquote(segment) if "%" in segment else segment
 
 

@@ -160,33 +160,34 @@ class InferEndpoint:
 
     async def _place(self, parsed: ParsedRequest, received: _Received) -> None:
         """Bring every input's bytes to where the worker finds them: large ones into a lease."""
-        check_sizes(parsed, received.size)
+        behind = largest = 0
+        for tensor, size in zip(parsed.request.inputs, parsed.sizes, strict=True):
+            if size is None:
+                size = tensor.byte_size
+            else:
+                behind += size
+            largest = max(largest, size)
+        if behind != received.size:
+            check_sizes(parsed, received.size)
+        rest = received.rest
+        if largest > INLINE_LIMIT_BYTES:
+            stream = rest if isinstance(rest, BodyStream) else BodyStream(None, rest)
+            await self._place_large(parsed, stream)
+            return
+        if isinstance(rest, BodyStream):  # many small tensors
+            rest = memoryview(await rest.read(behind))
+        at = 0
+        for tensor, size in zip(parsed.request.inputs, parsed.sizes, strict=True):
+            if size is not None:
+                tensor.data = rest[at : at + size]
+                at += size
+
+    async def _place_large(self, parsed: ParsedRequest, stream: BodyStream) -> None:
         request = parsed.request
         sizes = [
             tensor.byte_size if declared is None else declared
             for tensor, declared in zip(request.inputs, parsed.sizes, strict=True)
         ]
-        rest = received.rest
-        if max(sizes, default=0) > INLINE_LIMIT_BYTES:
-            stream = rest if isinstance(rest, BodyStream) else BodyStream(None, rest)
-            await self._place_large(parsed, sizes, stream)
-        elif isinstance(rest, BodyStream):  # many small tensors
-            self._place_inline(parsed, memoryview(await rest.read(received.size)))
-        else:
-            self._place_inline(parsed, rest)
-
-    @staticmethod
-    def _place_inline(parsed: ParsedRequest, rest: memoryview) -> None:
-        at = 0
-        for tensor, declared in zip(parsed.request.inputs, parsed.sizes, strict=True):
-            if declared is not None:
-                tensor.data = rest[at : at + declared]
-                at += declared
-
-    async def _place_large(
-        self, parsed: ParsedRequest, sizes: list[int], stream: BodyStream
-    ) -> None:
-        request = parsed.request
         offsets, total = _offsets(sizes)
         lease = self._dataplane.lease(request.model, request.version, total)
         request.leases.append(lease)

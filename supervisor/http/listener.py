@@ -15,6 +15,9 @@ from .reply import TEXT, Reply, error_body
 #: As in Triton.
 _BACKLOG = 1024
 
+#: aiohttp takes 0 for "as long as it takes".
+_MIN_TIMEOUT_SECS = 0.01
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -31,7 +34,7 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer a request that could not be read, and close the connection."""
-        words = (message or HTTPStatus(status).phrase).splitlines()[0]
+        words = (message or HTTPStatus(status).phrase).splitlines()[0].rstrip(": ")
         return Reply(status, error_body(words), TEXT, closing=True)
 
 
@@ -96,5 +99,6 @@ class Listener:
         """Close every connection, giving running requests some seconds to finish."""
         self.stop_accepting()
         if self._connections is not None:
-            await self._connections.shutdown(timeout_secs)
+            self._connections.pre_shutdown()  # ends the idle ones
+            await self._connections.shutdown(max(timeout_secs, _MIN_TIMEOUT_SECS))
         self._server = self._connections = None

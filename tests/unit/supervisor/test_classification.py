@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tritonpy.ipc.dtypes import numpy_dtype
 from tritonpy.ipc.errors import InternalError, InvalidArgumentError
 from tritonpy.ipc.tensor import Tensor, decode_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tritonpy.supervisor.settings import (
     Settings,
     WorkerSettings,
     check,
+    usable_memory_bytes,
 )
 
 
@@ -67,8 +69,26 @@ def test_a_service_that_is_off_takes_no_port() -> None:
 
 def test_an_arena_is_half_of_the_memory_unless_told_otherwise() -> None:
     grain = 2 * 1024 * 1024
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = usable_memory_bytes()
     assert memory // 2 - grain < WorkerSettings().arena_bytes <= memory // 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "usable"), [("1073741824\n", 1 << 30), ("max\n", None), (None, None)]
+)
+def test_usable_memory_is_the_machines_or_what_the_control_group_allows(
+    tmp_path: Path, limit: str | None, usable: int | None
+) -> None:
+    (tmp_path / "cgroup").write_text("4:memory:/old\n0::/system.slice/t.service\n")
+    group = tmp_path / "fs" / "system.slice" / "t.service"
+    group.mkdir(parents=True)
+    if limit is not None:
+        (group / "memory.max").write_text(limit)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    assert usable_memory_bytes(str(tmp_path / "cgroup"), str(tmp_path / "fs")) == (
+        usable or machine
+    )
 
 
 @pytest.mark.parametrize(("size", "arena"), [(1, 2 << 20), (5 << 20, 4 << 20), (8 << 20, 8 << 20)])

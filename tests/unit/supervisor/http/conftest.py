@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+
 from tritonpy.ipc.errors import InternalError, NotFoundError, StatusError, UnavailableError
 from tritonpy.ipc.tensor import Span, Tensor
 from tritonpy.supervisor.config.schema import (
@@ -34,7 +35,7 @@ class FakeLease:
     def __init__(self, size: int) -> None:
         self.view = memoryview(bytearray(size))
         self.spans: list[Span] = []
-        self.released = 0
+        self.released = threading.Event()
 
     def span(self, offset: int, size: int) -> Span:
         assert offset + size <= len(self.view)
@@ -43,7 +44,7 @@ class FakeLease:
         return span
 
     def release(self) -> None:
-        self.released += 1
+        self.released.set()
 
 
 def config(name: str, *inputs: ModelInput, batch: int = 0, decoupled: bool = False) -> ModelConfig:
@@ -97,6 +98,7 @@ class FakeDataPlane:
     started: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
     finish: asyncio.Event = field(default_factory=asyncio.Event)
+    leased: threading.Event = field(default_factory=threading.Event)
     arena_full: bool = False
 
     def config(self, model: str, version: int | None) -> ModelConfig:
@@ -112,6 +114,7 @@ class FakeDataPlane:
         if self.arena_full:
             raise UnavailableError(f"no shared memory is left for a request to '{model}'")
         self.leases.append(FakeLease(size))
+        self.leased.set()
         return self.leases[-1]
 
     async def infer(self, request: InferRequest) -> InferResponse:
@@ -263,7 +266,6 @@ class Served:
             return Answer(response.status, response.reason, dict(response.headers), response.read())
         finally:
             connection.close()
-
 
     def infer(
         self, model: str, document: Any, binary: bytes = b"", headers: dict[str, str] | None = None

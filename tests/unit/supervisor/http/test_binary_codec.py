@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tritonpy.ipc.errors import InvalidArgumentError
 from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.config.schema import ModelConfig, ModelInput

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tritonpy.ipc.dtypes import numpy_dtype
 from tritonpy.ipc.errors import InternalError, InvalidArgumentError
 from tritonpy.ipc.tensor import Tensor, encode_bytes
@@ -98,6 +99,11 @@ def test_an_element_of_the_wrong_type_is_an_internal_error(
     with pytest.raises(InternalError) as error:
         decode(datatype, [2], [value, value])
     assert error.value.message == f"Unable to parse 'data': attempt to access JSON {what}"
+
+
+def test_an_integer_that_no_double_holds_is_refused_among_floats() -> None:
+    with pytest.raises(InternalError, match="non-number as double"):
+        decode("FP32", [2], [1.5, 10**400])
 
 
 def test_a_string_tensor_takes_only_strings() -> None:
