@@ -82,31 +82,62 @@ def _as_bytes(element: object) -> bytes:
     return str(element).encode()
 
 
+class FramingError(ValueError):
+    """Raised when BYTES elements do not fill their buffer exactly.
+
+    The words around the tensor's name are Triton's; clients match on them.
+    """
+
+    def __init__(self, before: str, after: str, *, brief: bool = False) -> None:
+        super().__init__(f"{before} tensor{after}")
+        self._before = before
+        self._after = after
+        #: Names neither the request nor the model.
+        self._brief = brief
+
+    def about(self, name: str, model: str, request_id: str) -> str:
+        """The message about this input of a request to this model."""
+        subject = f"inference input '{name}'"
+        if self._brief:
+            return f"{self._before} {subject}{self._after}"
+        prefix = f"[request id: {request_id or '<id_unknown>'}] "
+        return f"{prefix}{self._before} {subject} for model '{model}'{self._after}"
+
+
 def decode_bytes(data: memoryview | bytes, count: int) -> npt.NDArray[np.object_]:
     """Unframe `count` BYTES elements into a flat object array of bytes.
 
-    Raises ValueError that says which element is cut off, or how many bytes are left over.
+    Takes no more memory than the data do, whatever the count. Raises FramingError.
     """
-    array: npt.NDArray[np.object_] = np.empty(count, dtype=np.object_)
     view = memoryview(data)
     end = len(view)
+    elements: list[bytes] = []
     at = 0
-    for index in range(count):
-        if at + 4 > end:
-            raise ValueError(
-                f"expected {count} string elements, got {index}: "
-                f"{end - at} bytes are left where the next length of 4 bytes should stand"
+    while at < end:
+        start = at + 4
+        if start > end:
+            raise FramingError(
+                "incomplete string length indicator for",
+                f", expecting 4 bytes but only {end - at} bytes available. Please make sure the "
+                "string length indicator is in one buffer.",
+            )
+        if len(elements) == count:
+            raise FramingError(
+                f"unexpected number of string elements {count + 1} for", f", expecting {count}"
             )
         (length,) = _LENGTH.unpack_from(view, at)
-        at += 4
-        if at + length > end:
-            raise ValueError(
-                f"string element {index} claims {length} bytes, but only {end - at} are left"
+        at = start + length
+        if at > end:
+            raise FramingError(
+                "incomplete string data for",
+                f", expecting string of length {length} but only {end - start} bytes available",
+                brief=True,
             )
-        array[index] = bytes(view[at : at + length])
-        at += length
-    if at != end:
-        raise ValueError(f"{end - at} bytes are left over after {count} string elements")
+        elements.append(bytes(view[start:at]))
+    if len(elements) != count:
+        raise FramingError(f"expected {count} string elements for", f", got {len(elements)}")
+    array: npt.NDArray[np.object_] = np.empty(count, dtype=np.object_)
+    array[:] = elements
     return array
 
 

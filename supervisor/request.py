@@ -14,18 +14,19 @@ from ..ipc.errors import StatusError
 from ..ipc.messages import Parameter
 from ..ipc.tensor import Span, Tensor
 
-
 #: Why a request failed: refused before it ran, withdrawn by its client, failed in the backend, or
 #: anything else. The words are those of Triton's failure counter.
 FailureReason = Literal["REJECTED", "CANCELED", "BACKEND", "OTHER"]
 
 
 class Lease(Protocol):
-    """Writable bytes of shared memory that a request holds until it is answered."""
+    """Bytes of shared memory that a request holds until it is answered."""
 
-    @property
-    def view(self) -> memoryview:
-        """The leased bytes, writable until the request is handed to the data plane."""
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Copy bytes to `offset` of the lease, before the request goes to the data plane.
+
+        Raises UnavailableError when the machine has no memory left.
+        """
         ...
 
     def span(self, offset: int, size: int) -> Span:

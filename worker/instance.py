@@ -63,12 +63,14 @@ class Instance:
         self, requests: Sequence[messages.Request]
     ) -> tuple[list[dict[str, Array] | None], list[messages.Response]]:
         """The arrays of each request; None, and an error among the responses, where unreadable."""
-        array = self._memory.array
+        array, model = self._memory.array, self._model.name
         inputs: list[dict[str, Array] | None] = []
         failed: list[messages.Response] = []
         for request in requests:
             try:
-                inputs.append({tensor.name: array(tensor) for tensor in request.inputs})
+                inputs.append(
+                    {tensor.name: array(tensor, model, request.id) for tensor in request.inputs}
+                )
             except StatusError as error:
                 inputs.append(None)
                 failed.append(_failure(request.key, error))

@@ -13,6 +13,7 @@ from ..ipc.dtypes import from_numpy, numpy_dtype
 from ..ipc.errors import InternalError, InvalidArgumentError, UnavailableError
 from ..ipc.tensor import (
     INLINE_LIMIT_BYTES,
+    FramingError,
     Span,
     Tensor,
     decode_bytes,
@@ -48,11 +49,11 @@ class Memory:
         else:
             self._descriptors[number] = (descriptor, size)
 
-    def array(self, tensor: Tensor) -> Array:
+    def array(self, tensor: Tensor, model: str, request_id: str) -> Array:
         """The tensor as an array of its shape, without copying where the bytes lie in an arena.
 
         It aliases the arena until the request is answered. Raises InvalidArgumentError when BYTES
-        elements do not add up.
+        elements do not add up; the names of model and request are for its message.
         """
         data = tensor.data
         if isinstance(data, Span):
@@ -67,8 +68,9 @@ class Memory:
         if tensor.datatype == "BYTES":
             try:
                 return decode_bytes(view, element_count(tensor.shape)).reshape(tensor.shape)
-            except ValueError as error:
-                raise InvalidArgumentError(f"input '{tensor.name}': {error}") from None
+            except FramingError as error:
+                message = error.about(tensor.name, model, request_id)
+                raise InvalidArgumentError(message) from None
         array: Array = np.frombuffer(view, numpy_dtype(tensor.datatype)).reshape(tensor.shape)
         if inline and self.writable_inputs:
             return array.copy()  # the message's bytes are immutable, and these are few

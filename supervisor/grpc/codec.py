@@ -154,15 +154,18 @@ def _decode_outputs(message: pb.ModelInferRequest) -> list[RequestedOutput]:
 def _place(request: InferRequest, size: int, dataplane: DataPlane) -> None:
     """Copy the request's large tensors into one lease."""
     lease = dataplane.lease(request.model, request.version, size)
-    view = lease.view
     offset = 0
-    for tensor in request.inputs:
-        data = cast(memoryview, tensor.data)
-        length = len(data)
-        if length > INLINE_LIMIT_BYTES:
-            view[offset : offset + length] = data
-            tensor.data = lease.span(offset, length)
-            offset += _aligned(length)
+    try:
+        for tensor in request.inputs:
+            data = cast(memoryview, tensor.data)
+            length = len(data)
+            if length > INLINE_LIMIT_BYTES:
+                lease.write(offset, data)
+                tensor.data = lease.span(offset, length)
+                offset += _aligned(length)
+    except BaseException:  # the data plane never sees the request
+        lease.release()
+        raise
     request.leases.append(lease)
 
 

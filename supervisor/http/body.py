@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import StreamReader, web
 
@@ -30,11 +31,11 @@ async def read_all(request: web.BaseRequest, limit: int) -> bytes:
     if content.is_eof():
         body = content.read_nowait()
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return body
     length = request.content_length
     if length is not None and length > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     invite(request)
     pieces: list[bytes] = []
     size = chunks = 0
@@ -45,7 +46,7 @@ async def read_all(request: web.BaseRequest, limit: int) -> bytes:
         size += len(piece)
         chunks += chunk_ended
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if chunks > _MAX_CHUNKS:
             raise ClosingError(
                 f"Chunked request body exceeds maximum of {_MAX_CHUNKS} non-empty chunks. "
@@ -70,17 +71,17 @@ class BodyStream:
 
     async def read(self, size: int) -> bytes:
         """The next `size` bytes."""
-        buffer = bytearray(size)
-        await self.read_into(memoryview(buffer))
-        return bytes(buffer)
+        pieces: list[memoryview] = []
+        await self.read_into(lambda _at, piece: pieces.append(piece), size)
+        return b"".join(pieces)
 
-    async def read_into(self, target: memoryview) -> None:
-        """Fill the target with the next bytes."""
-        at, end = 0, len(target)
-        while at < end:
+    async def read_into(self, write: Callable[[int, memoryview], None], size: int) -> None:
+        """Hand the next `size` bytes to `write` in pieces, each with its position."""
+        at = 0
+        while at < size:
             piece = self._surplus or await self._next()
-            taken = min(len(piece), end - at, _COPY_BYTES)
-            target[at : at + taken] = piece[:taken]
+            taken = min(len(piece), size - at, _COPY_BYTES)
+            write(at, piece[:taken])
             self._surplus = piece[taken:]
             at += taken
             if taken == _COPY_BYTES:
@@ -95,7 +96,8 @@ class BodyStream:
         return memoryview(piece)
 
 
-def _too_large(limit: int) -> InvalidArgumentError:
+def too_large(limit: int) -> InvalidArgumentError:
+    """The error of a body that the server will not hold in its memory."""
     return InvalidArgumentError(
         f"the request body exceeds the maximum allowed input size of {limit} bytes. "
         "Use --http-max-input-size to increase the limit."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -10,9 +11,9 @@ from aiohttp import web
 
 from ...ipc.errors import InvalidArgumentError, StatusError, UnsupportedError
 from ...ipc.tensor import INLINE_LIMIT_BYTES
-from ..request import InferRequest, InferResponse
+from ..request import InferRequest, InferResponse, Lease
 from .binary_codec import HEADER_LENGTH, check_sizes, header_length, raw_input
-from .body import BodyStream, invite, read_all
+from .body import BodyStream, invite, read_all, too_large
 from .compression import (
     THREAD_LIMIT_BYTES,
     UnsupportedEncodingError,
@@ -160,15 +161,19 @@ class InferEndpoint:
 
     async def _place(self, parsed: ParsedRequest, received: _Received) -> None:
         """Bring every input's bytes to where the worker finds them: large ones into a lease."""
-        behind = largest = 0
+        behind = inline = largest = 0
         for tensor, size in zip(parsed.request.inputs, parsed.sizes, strict=True):
             if size is None:
                 size = tensor.byte_size
             else:
                 behind += size
+                if size <= INLINE_LIMIT_BYTES:
+                    inline += size
             largest = max(largest, size)
         if behind != received.size:
             check_sizes(parsed, received.size)
+        if inline > self._limit:  # they would all stay in the server's own memory
+            raise too_large(self._limit)
         rest = received.rest
         if largest > INLINE_LIMIT_BYTES:
             stream = rest if isinstance(rest, BodyStream) else BodyStream(None, rest)
@@ -198,12 +203,15 @@ class InferEndpoint:
                 if declared is not None:
                     tensor.data = memoryview(await stream.read(size))
                 continue
-            target = lease.view[offset : offset + size]
             if declared is None:
-                target[:] = cast("memoryview", tensor.data)
+                lease.write(offset, cast("memoryview", tensor.data))
             else:
-                await stream.read_into(target)
+                await stream.read_into(_writer(lease, offset), size)
             tensor.data = lease.span(offset, size)
+
+
+def _writer(lease: Lease, offset: int) -> Callable[[int, memoryview], None]:
+    return lambda at, piece: lease.write(offset + at, piece)
 
 
 def _offsets(sizes: list[int]) -> tuple[list[int | None], int]:

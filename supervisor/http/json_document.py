@@ -8,6 +8,7 @@ Infinity, strings that are no UTF-8) and words its errors as Triton does.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -257,11 +258,10 @@ def _member(entry: dict[str, Any], member: str) -> Any:
     return entry[member]
 
 
-def _array(entry: dict[str, Any], member: str) -> list[Any]:
+def _array(entry: dict[str, Any], member: str) -> Sequence[Any]:
     value = _member(entry, member)
     if not isinstance(value, list):
         raise InternalError(
             f"Unable to parse '{member}': attempt to access JSON non-array as array"
         )
-    elements: list[Any] = value
-    return elements
+    return cast("Sequence[Any]", value)

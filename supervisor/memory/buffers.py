@@ -35,18 +35,27 @@ class Holder(Protocol):
 class InputLease:
     """Bytes of an input arena that one request holds."""
 
-    __slots__ = ("_arena", "_offset", "_size", "view")
+    __slots__ = ("_arena", "_offset", "_size")
 
     def __init__(self, arena: InputArena, offset: int, size: int) -> None:
         self._arena: InputArena | None = arena
         self._offset = offset
         self._size = size
-        self.view = arena.view(offset, size)
 
     @property
     def arena(self) -> InputArena | None:
         """Where the bytes lie; None when they were given back."""
         return self._arena
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Copy bytes to `offset` of the lease, committing memory for them as needed.
+
+        Raises UnavailableError when the machine has none left.
+        """
+        size = len(data)
+        if self._arena is None or offset < 0 or offset + size > self._size:
+            raise ValueError(f"[{offset}, {offset + size}) is not inside a lease of {self._size}")
+        self._arena.write(self._offset + offset, data)
 
     def span(self, offset: int, size: int) -> Span:
         """The place of `size` bytes at `offset` of the lease, to be put into a tensor."""
@@ -58,7 +67,6 @@ class InputLease:
         """Give the bytes back; a second time is harmless."""
         arena, self._arena = self._arena, None
         if arena is not None:
-            self.view.release()
             arena.release(self._offset)
 
 
@@ -78,14 +86,20 @@ class InputArena:
         return f"<InputArena {self.number}: {self.leases} leases, {self._arena!r}>"
 
     def lease(self, size: int) -> InputLease:
-        """Lease `size` bytes. Raises UnavailableError when the arena or the machine is full."""
-        lease = InputLease(self, self._arena.allocate(size), size)
+        """Lease `size` bytes, which are committed as they are written: a client that announces
+        much and sends little holds addresses, not memory.
+
+        Raises UnavailableError when the arena is full.
+        """
+        lease = InputLease(self, self._arena.reserve(size), size)
         self.leases += 1
         return lease
 
-    def view(self, offset: int, size: int) -> memoryview:
-        """The writable bytes of a span."""
-        return self._arena.view(offset, size)
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Called by the lease: copy bytes into its span."""
+        size = len(data)
+        self._arena.commit(offset, size)
+        self._arena.view(offset, size)[:] = data
 
     def release(self, offset: int) -> None:
         """Called by the lease: the span is free."""

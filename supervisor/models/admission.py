@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...ipc.dtypes import ELEMENT_SIZE, from_config
+from ...ipc.dtypes import DATATYPES, ELEMENT_SIZE, from_config
 from ...ipc.errors import InvalidArgumentError
 from ...ipc.tensor import Tensor, element_count
 from ..config.schema import ModelConfig
 from ..request import InferRequest
 
 _BATCH_NOTE = (
-    " NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
+    "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
     "prepended to each input shape. If you want to specify the full shape including the batch dim "
     "in your input dims config, try setting max_batch_size to zero. See the model configuration "
     "docs for more info on max_batch_size."
 )
+
+_INT64_MAX = 2**63 - 1
+_MOST_DIMENSIONS = 64  # what a numpy array can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,10 @@ class Admission:
                     f"unexpected inference input '{tensor.name}' for model '{self._model}'"
                 )
             if tensor.datatype != expected.datatype:
+                got = tensor.datatype if tensor.datatype in DATATYPES else "<invalid>"
                 raise self._refusal(
                     request,
-                    f"inference input '{tensor.name}' data-type is '{tensor.datatype}', but model "
+                    f"inference input '{tensor.name}' data-type is '{got}', but model "
                     f"'{self._model}' expects '{expected.datatype}'",
                 )
             rows = self._check_shape(request, tensor, expected)
@@ -84,15 +88,8 @@ class Admission:
                     f"input '{tensor.name}' batch size does not match other inputs for "
                     f"'{self._model}'",
                 )
-            size = expected.element_size
-            if size and size * element_count(tensor.shape) != tensor.byte_size:
-                raise self._refusal(
-                    request,
-                    f"input byte size mismatch for input '{tensor.name}' for model "
-                    f"'{self._model}'. Expected {size * element_count(tensor.shape)}, got "
-                    f"{tensor.byte_size}",
-                )
-        if len(request.inputs) != len(known):
+            self._check_size(request, tensor, expected.element_size)
+        if len(request.inputs) != len(known) or len(known) > 1:
             self._check_count(request)
         if batch_size > self._max_batch_size and self._batching:
             raise self._refusal(
@@ -109,6 +106,12 @@ class Admission:
     def _check_shape(self, request: InferRequest, tensor: Tensor, expected: _Expected) -> int:
         """The request's rows of the batch; 1 where the model does not batch."""
         shape = tensor.shape
+        if shape and min(shape) < 0:
+            raise self._refusal(
+                request,
+                f"All input dimensions should be specified for input '{tensor.name}' for model "
+                f"'{self._model}', got {_shape_text(shape)}",
+            )
         if self._batching:
             if not shape:
                 raise self._refusal(
@@ -128,11 +131,27 @@ class Admission:
                 raise self._refusal(request, self._shape_message(tensor, expected))
         return rows
 
+    def _check_size(self, request: InferRequest, tensor: Tensor, element_size: int) -> None:
+        """The bytes are those of the shape; how many elements BYTES hold, the worker counts."""
+        count = element_count(tensor.shape)
+        if element_size and element_size * count != tensor.byte_size:
+            raise self._refusal(
+                request,
+                f"input byte size mismatch for input '{tensor.name}' for model '{self._model}'. "
+                f"Expected {element_size * count}, got {tensor.byte_size}",
+            )
+        if not tensor.byte_size and not _is_possible(tensor.shape):
+            raise self._refusal(
+                request,
+                f"invalid shape for input '{tensor.name}' for model '{self._model}': "
+                f"{_shape_text(tensor.shape)} is too large, though it has no elements",
+            )
+
     def _shape_message(self, tensor: Tensor, expected: _Expected) -> str:
         dims = (-1, *expected.dims) if self._batching else expected.dims
         return (
             f"unexpected shape for input '{tensor.name}' for model '{self._model}'. Expected "
-            f"{_shape_text(dims)}, got {_shape_text(tensor.shape)}."
+            f"{_shape_text(dims)}, got {_shape_text(tensor.shape)}. "  # the blank is Triton's
             f"{_BATCH_NOTE if self._batching else ''}"
         )
 
@@ -141,7 +160,7 @@ class Admission:
         got = [tensor.name for tensor in request.inputs]
         for name in got:
             if got.count(name) > 1:
-                raise InvalidArgumentError(f"input '{name}' already exists in request")
+                raise self._refusal(request, f"input '{name}' already exists in request")
         missing = [name for name in self._required if name not in got]
         if not missing:
             return
@@ -170,6 +189,12 @@ class Admission:
 
     def _refusal(self, request: InferRequest, message: str) -> InvalidArgumentError:
         return InvalidArgumentError(request.log_prefix + message)
+
+
+def _is_possible(shape: tuple[int, ...]) -> bool:
+    """Whether an array can have this shape: its strides must fit into 64 bits, elements or not."""
+    strides = element_count(extent for extent in shape if extent) * 8
+    return len(shape) <= _MOST_DIMENSIONS and strides <= _INT64_MAX
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

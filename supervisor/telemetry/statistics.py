@@ -14,8 +14,6 @@ import msgspec
 
 from ..request import FailureReason
 
-from ..request import FailureReason
-
 FAILURE_REASONS: tuple[FailureReason, ...] = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 
 #: How one response of a request ended.

@@ -31,6 +31,10 @@ class FakeLease:
     def view(self) -> memoryview:
         return memoryview(self.memory)
 
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        assert offset + len(data) <= len(self.view)
+        self.view[offset : offset + len(data)] = data
+
     def span(self, offset: int, size: int) -> Span:
         return Span(1, offset, size)
 

@@ -37,6 +37,10 @@ class FakeLease:
         self.spans: list[Span] = []
         self.released = threading.Event()
 
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        assert offset + len(data) <= len(self.view)
+        self.view[offset : offset + len(data)] = data
+
     def span(self, offset: int, size: int) -> Span:
         assert offset + size <= len(self.view)
         span = Span(7, offset, size)

@@ -208,6 +208,13 @@ def test_many_small_tensors_that_are_large_together_need_no_lease(served: Served
     assert served.data.leases == []
 
 
+def test_small_tensors_do_not_fill_the_servers_memory_by_their_number(served: Served) -> None:
+    inputs = [binary_input(4000, name=f"IN{index}") for index in range(80)]
+    answer = served.infer("echo", {"inputs": inputs}, bytes(16000 * 80))
+    assert answer.status == 400
+    assert "exceeds the maximum allowed input size of 1048576 bytes" in answer.error
+
+
 def test_a_single_large_tensor_takes_exactly_its_size(served: Served) -> None:
     served.infer("echo", {"inputs": [binary_input(LARGE)]}, floats(LARGE))
     assert len(served.data.leases[0].view) == 4 * LARGE
