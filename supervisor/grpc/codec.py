@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ...ipc.dtypes import DataType
-from ...ipc.errors import InvalidArgumentError, StatusError
+from ...ipc.errors import InternalError, InvalidArgumentError, StatusError
 from ...ipc.tensor import INLINE_LIMIT_BYTES, Tensor
 from ...proto import grpc_service_pb2 as pb
 from ..request import InferRequest, InferResponse, RequestedOutput
@@ -25,12 +26,16 @@ from .wire import append_field, cut_field, nested
 if TYPE_CHECKING:
     from ..dataplane import DataPlane
 
+#: What Triton's transport says, with INTERNAL, of bytes that are not the message of the call.
+UNPARSABLE = "Unable to parse request"
+
 _RAW_INPUT_CONTENTS = 7
 _RAW_OUTPUT_CONTENTS = 6
 _INFER_RESPONSE = 2
 
 #: Tensors in a lease begin at multiples of this: a cache line, which vector instructions like.
 _ALIGNMENT_BYTES = 64
+_LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,20})")
 _VERSION_MAX = 2**63 - 1
 
 #: The raw contents of a request: the message's own, or views of what was received.
@@ -40,7 +45,7 @@ RawContents = Sequence[bytes | memoryview]
 def parse_infer_request(data: bytes) -> tuple[pb.ModelInferRequest, RawContents]:
     """Parse an encoded ModelInferRequest; large raw contents are not copied but viewed.
 
-    Raises InvalidArgumentError when the bytes are no such message.
+    Raises InternalError when the bytes are no such message.
     """
     try:
         if len(data) > INLINE_LIMIT_BYTES:
@@ -49,30 +54,28 @@ def parse_infer_request(data: bytes) -> tuple[pb.ModelInferRequest, RawContents]
                 return pb.ModelInferRequest.FromString(cut[0]), cut[1]
         message = pb.ModelInferRequest.FromString(data)
     except DecodeError:
-        raise InvalidArgumentError(
-            f"the {len(data)} bytes received are not a valid ModelInferRequest message"
-        ) from None
+        raise InternalError(UNPARSABLE) from None
     return message, message.raw_input_contents
 
 
 def parse_version(text: str) -> int | None:
     """The version that a request names, None where it leaves the choice to the server.
 
-    Raises InvalidArgumentError for anything but a number.
+    Reads a number as C's `stol` does, which Triton uses: what follows the digits is ignored. Raises
+    InvalidArgumentError for what is no number, is negative, or does not fit into 64 bits.
     """
     if not text:
         return None
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()) or int(digits) > _VERSION_MAX:
+    found = _LEADING_INTEGER.match(text)
+    version = int(found[1]) if found is not None else _VERSION_MAX + 1
+    if not -_VERSION_MAX - 1 <= version <= _VERSION_MAX:
         raise InvalidArgumentError(
             f"failed to get model version from specified version string '{text}' "
             "(details: stol), version should be an integral value > 0"
         )
-    version = int(text)
     if version < 0:
         raise InvalidArgumentError(
-            f"failed to get model version from specified version string '{text}', "
-            "version should be an integral value > 0"
+            f"invalid model version specified '{text}' , version should be an integral value > 0"
         )
     return version
 

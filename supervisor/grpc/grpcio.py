@@ -39,6 +39,9 @@ _STATUS: dict[str, grpc.StatusCode] = {
 #: Clients refuse trailers of more than 8 KiB, and with them the whole answer.
 _DETAILS_LIMIT_BYTES = 6 * 1024
 
+#: How long the answers of calls that have ended may take to leave the server (seconds).
+_SEND_TIMEOUT = 1.0
+
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
@@ -109,6 +112,8 @@ class GrpcServer:
         self._state = _State.DRAINING
         for stream in tuple(self._streams):
             stream.drain()
+        # A call that has returned is not on its way yet: grpcio still has to send its answer.
+        rest: float | None = _SEND_TIMEOUT
         if self._in_flight:
             self._idle.clear()
             try:
@@ -116,7 +121,8 @@ class GrpcServer:
                     await self._idle.wait()
             except TimeoutError:
                 _log.warning("%d gRPC calls are cut off: they did not end in time", self._in_flight)
-        await self._server.stop(None)
+                rest = None
+        await self._server.stop(rest)
         self._server = None
         self._state = _State.STOPPED
 

@@ -47,8 +47,9 @@ def set_request_parameters(request: InferRequest, parameters: Parameters) -> Non
             case _:
                 if name.startswith(_RESERVED_PREFIX):
                     raise InvalidArgumentError(
-                        "parameter keys starting with 'triton_' are reserved for Triton usage "
-                        "and should not be specified."
+                        "parameter keys starting with 'triton_' are reserved for Triton usage. "
+                        "Only the following keys starting with 'triton_' are allowed: "
+                        f"{EMPTY_FINAL_RESPONSE}"
                     )
                 request.parameters[name] = _value(name, value)
 
@@ -71,9 +72,7 @@ def classification(parameters: Parameters) -> int:
             "invalid value type for 'classification' parameter, expected int64_param"
         )
     if value.int64_param <= 0:
-        raise InvalidArgumentError(
-            f"invalid value for 'classification' parameter, expected > 0, got {value.int64_param}"
-        )
+        raise InvalidArgumentError("invalid value for 'classification' parameter, expected >= 0")
     return value.int64_param
 
 
@@ -128,10 +127,7 @@ def _priority(value: pb.InferParameter) -> int:
             return value.uint64_param
         case "int64_param":
             if value.int64_param < 0:
-                raise InvalidArgumentError(
-                    "invalid value for 'priority' parameter, expected value >= 0, "
-                    f"got {value.int64_param}"
-                )
+                raise InvalidArgumentError("invalid value for 'priority', expected value >= 0.")
             return value.int64_param
         case _:
             raise InvalidArgumentError(

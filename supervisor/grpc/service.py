@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from ...ipc.errors import InvalidArgumentError, UnsupportedError
+from ...ipc.errors import InternalError, InvalidArgumentError, UnsupportedError
 from ...proto import grpc_service_pb2 as pb
 from ..config.parse import to_proto
-from .codec import decode_request, encode_response, parse_infer_request, parse_version
+from .codec import UNPARSABLE, decode_request, encode_response, parse_infer_request, parse_version
 from .statistics import add_statistics
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def unary(
         try:
             request = parse(data)
         except DecodeError:
-            raise InvalidArgumentError(
-                f"the {len(data)} bytes received are not a valid request message of this call"
-            ) from None
+            raise InternalError(UNPARSABLE) from None
         return (await method(request)).SerializeToString()
 
     return call

@@ -23,7 +23,6 @@ _BATCH_NOTE = (
 )
 
 _INT64_MAX = 2**63 - 1
-_MOST_DIMENSIONS = 64  # what a numpy array can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,9 @@ class Admission:
                     f"'{self._model}'",
                 )
             self._check_size(request, tensor, expected.element_size)
-        if len(request.inputs) != len(known) or len(known) > 1:
-            self._check_count(request)
+        given = len(request.inputs)
+        if given != len(known) or (given > 1 and len({t.name for t in request.inputs}) != given):
+            self._check_names(request)
         if batch_size > self._max_batch_size and self._batching:
             raise self._refusal(
                 request,
@@ -140,11 +140,11 @@ class Admission:
                 f"input byte size mismatch for input '{tensor.name}' for model '{self._model}'. "
                 f"Expected {element_size * count}, got {tensor.byte_size}",
             )
-        if not tensor.byte_size and not _is_possible(tensor.shape):
+        if not (count and element_size) and not _is_possible(tensor.shape):
             raise self._refusal(
                 request,
-                f"invalid shape for input '{tensor.name}' for model '{self._model}': "
-                f"{_shape_text(tensor.shape)} is too large, though it has no elements",
+                f"invalid shape for input '{tensor.name}' for model '{self._model}': shape "
+                f"{_shape_text(tensor.shape)} exceeds the maximum size of {_INT64_MAX}",
             )
 
     def _shape_message(self, tensor: Tensor, expected: _Expected) -> str:
@@ -155,7 +155,7 @@ class Admission:
             f"{_BATCH_NOTE if self._batching else ''}"
         )
 
-    def _check_count(self, request: InferRequest) -> None:
+    def _check_names(self, request: InferRequest) -> None:
         """All required inputs are there, and none twice."""
         got = [tensor.name for tensor in request.inputs]
         for name in got:
@@ -192,9 +192,8 @@ class Admission:
 
 
 def _is_possible(shape: tuple[int, ...]) -> bool:
-    """Whether an array can have this shape: its strides must fit into 64 bits, elements or not."""
-    strides = element_count(extent for extent in shape if extent) * 8
-    return len(shape) <= _MOST_DIMENSIONS and strides <= _INT64_MAX
+    """Whether an array can have this shape: even without elements its strides take 64 bits."""
+    return element_count(extent for extent in shape if extent) * 8 <= _INT64_MAX
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

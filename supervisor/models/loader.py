@@ -78,6 +78,8 @@ class Loader:
         if not _needs_description(config, self._settings):
             self._validate(config, plan)
         instances = defaults.instances(config)
+        if not instances:  # groups on GPUs, where there are none: the check says so
+            self._validate(config, plan)
         on_cpu = sum(instance.kind == "CPU" for instance in instances)
         threads = self._shares.join(on_cpu)
         owner = f"model '{plan.name}' version {plan.version}"

@@ -49,7 +49,10 @@ class Version:
     number: int
     state: VersionState = VersionState.UNKNOWN
     reason: str = ""
+    #: What answers requests, while there is such a thing.
     served: ServedVersion | None = None
+    #: What was unloaded last, until it has finished its requests and ended.
+    leaving: ServedVersion | None = None
 
 
 @dataclass(slots=True)
@@ -61,6 +64,8 @@ class Entry:
     #: Why nothing of it could be loaded at all, when it has no version to blame.
     reason: str = ""
     fingerprint: poller.Fingerprint | None = None
+    #: What the folder looked like when it was last tried to load it, whatever came of it.
+    tried: poller.Fingerprint | None = None
     #: The configuration was given by the load API: the files do not decide.
     overridden: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -100,6 +105,8 @@ class ModelManager:
         self._on_disk: dict[str, list[ModelOnDisk]] = {}
         self._loading = asyncio.Semaphore(max(1, settings.models.load_threads))
         self._background: set[asyncio.Task[None]] = set()
+        #: Replaced or unloaded, and not ended yet, in the order in which they left.
+        self._leaving: list[ServedVersion] = []
         self._started = False
 
     def __repr__(self) -> str:
@@ -131,13 +138,7 @@ class ModelManager:
             if not task.done():
                 task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await asyncio.gather(
-            *(
-                self._retire(served, drain_timeout)
-                for entry in self._entries.values()
-                for served in _served(entry)
-            )
-        )
+        await asyncio.gather(*(self._retire(served, drain_timeout) for served in self.all_served()))
 
     @property
     def running(self) -> int:
@@ -195,12 +196,14 @@ class ModelManager:
         return True
 
     def all_served(self) -> list[ServedVersion]:
-        """All versions that serve, by name and number."""
-        return [served for name in sorted(self._entries) for served in _served(self._entries[name])]
+        """All versions that serve, by name and number; then those that are still finishing."""
+        serving = [served for _name, entry in sorted(self._entries.items()) for served in _served(entry)]
+        return [*serving, *self._leaving]
 
     def statistics(self) -> list[StatisticsSnapshot]:
         """The statistics of all versions that serve."""
-        return [served.snapshot() for served in self.all_served()]
+        serving = (entry for _name, entry in sorted(self._entries.items()))
+        return [served.snapshot() for entry in serving for served in _served(entry)]
 
     def index(self, ready: bool) -> list[ModelIndex]:
         """All models, or only what is ready; the versions of each in order."""
@@ -260,16 +263,14 @@ class ModelManager:
                 fingerprint = await asyncio.to_thread(poller.fingerprint, found.directory)
                 if override is None and entry.is_as_loaded(fingerprint):
                     return
+                entry.tried = fingerprint
                 config, source = await asyncio.to_thread(self._read_config, found, override)
+            except StatusError as error:
+                raise self._poll_failed(entry, error) from None
+            try:
                 numbers = versions.select(config.version_policy, found.versions, model)
             except StatusError as error:
-                entry.reason = f"{error.label}: {error.message}"
-                log.error("failed to load '%s': %s", model, error.message)
-                if entry.versions:
-                    raise InvalidArgumentError(
-                        f"load failed for model '{model}': {error.label}: {error.message}"
-                    ) from None
-                raise
+                raise self._load_failed(entry, error) from None
             await self._replace(entry, found, config, source, numbers)
             entry.fingerprint = fingerprint
             entry.overridden = override is not None
@@ -297,22 +298,39 @@ class ModelManager:
         if len(loaded) < len(results):
             await asyncio.gather(*(served.close(_FINALIZE_TIMEOUT) for served in loaded))
             self._fail(entry, dict(zip(numbers, results, strict=True)))
-        retired = _served(entry)
+        retired = {version.number: version.served for version in entry.versions.values()}
         for served in loaded:
             version = entry.event(served.version, VersionEvent.LOADED)
             version.served = served
-        for number, version in entry.versions.items():
-            if number not in numbers and version.state is VersionState.READY:
-                entry.event(number, VersionEvent.UNLOAD_REQUESTED)
+        for number in entry.versions.keys() - set(numbers):
+            if entry.versions[number].state is VersionState.READY:
+                entry.event(number, VersionEvent.UNLOAD_REQUESTED).served = None
+            elif entry.versions[number].leaving is None:
+                del entry.versions[number]  # failed or unloaded before, and not wanted any more
         entry.latest = entry.versions[numbers[-1]].served
         entry.reason = ""
-        for served in retired:
-            self._in_background(self._retire_version(entry, served))
+        for number, old in retired.items():
+            if old is not None:
+                self._leave(entry, entry.versions[number], old)
         log.info("successfully loaded '%s'", entry.name)
 
     async def _load_version(self, plan: Plan) -> ServedVersion:
         async with self._loading:
             return await self._loader.load(plan)
+
+    def _poll_failed(self, entry: Entry, error: StatusError) -> StatusError:
+        """The error of a model whose folder or configuration cannot be used at all."""
+        entry.reason = f"{error.label}: {error.message}"
+        text = f"failed to load '{entry.name}', failed to poll from model repository"
+        log.error("%s: %s", text, error.message)
+        return InternalError(f"{text}: {error.message}")
+
+    def _load_failed(self, entry: Entry, error: StatusError) -> StatusError:
+        """The error of a model that has nothing to load."""
+        entry.reason = f"{error.label}: {error.message}"
+        text = f"load failed for model '{entry.name}': {error.message}"
+        log.error("%s", text)
+        return InvalidArgumentError(f"{text}\n")
 
     def _fail(self, entry: Entry, results: Mapping[int, ServedVersion | BaseException]) -> None:
         """Tell what failed, and raise it."""
@@ -341,30 +359,40 @@ class ModelManager:
         if entry is None:
             return
         async with entry.lock:
-            retired = _served(entry)
             entry.latest = None
-            entry.fingerprint = None
+            entry.fingerprint = entry.tried = None
             entry.overridden = False
-            for number, version in entry.versions.items():
-                if version.state is VersionState.READY:
-                    entry.event(number, VersionEvent.UNLOAD_REQUESTED)
+            for version in entry.versions.values():
+                if version.served is not None:
+                    entry.event(version.number, VersionEvent.UNLOAD_REQUESTED)
+                    self._leave(entry, version, version.served)
+                    version.served = None
+                elif version.state is VersionState.UNAVAILABLE:
+                    version.reason = _UNLOADED  # it failed, and nobody wants it any more
             if not entry.versions:
                 del self._entries[model]
-        for served in retired:
-            self._in_background(self._retire_version(entry, served))
 
-    async def _retire_version(self, entry: Entry, served: ServedVersion) -> None:
-        """Let a version finish what it has, end it, and say so, unless a newer one took over."""
+    def _leave(self, entry: Entry, version: Version, served: ServedVersion) -> None:
+        """Have what served a version finish and end in the background."""
+        version.leaving = served
+        self._leaving.append(served)
+        self._in_background(self._retire_version(entry, version, served))
+
+    async def _retire_version(
+        self, entry: Entry, version: Version, served: ServedVersion
+    ) -> None:
+        """Let it finish what it has, end it, and say so, unless a newer one took over."""
         await self._retire(served, _DRAIN_TIMEOUT)
-        version = entry.versions.get(served.version)
-        if version is not None and version.served is served:
-            version.served = None
+        if version.leaving is served:
+            version.leaving = None
             if version.state is VersionState.UNLOADING:
                 entry.event(served.version, VersionEvent.UNLOADED, _UNLOADED)
         log.info("successfully unloaded '%s' version %d", served.name, served.version)
 
     async def _retire(self, served: ServedVersion, drain_timeout: float) -> None:
         await served.retire(drain_timeout, _FINALIZE_TIMEOUT)
+        if served in self._leaving:
+            self._leaving.remove(served)
         self._on_retired(served)
 
     # --- the repositories -------------------------------------------------------------------------
@@ -394,7 +422,7 @@ class ModelManager:
     def _unique(self, model: str) -> ModelOnDisk:
         found = self._on_disk.get(model, [])
         if not found:
-            raise InternalError(f"failed to load '{model}', failed to poll from model repository")
+            raise NotFoundError(f"no model repository has a model '{model}' any more")
         if len(found) > 1:
             places = ", ".join(item.repository for item in found)
             raise InvalidArgumentError(
@@ -437,9 +465,19 @@ class ModelManager:
                 continue
             gone = [name for name in self._entries if name not in self._on_disk]
             await asyncio.gather(
-                *(self._load_quietly(name) for name in self._on_disk),
+                *(self._load_if_changed(name) for name in self._on_disk),
                 *(self._unload(name) for name in gone),
             )
+
+    async def _load_if_changed(self, model: str) -> None:
+        """Load a model unless it was tried with these very files, be it in vain."""
+        entry = self._entries.get(model)
+        places = self._on_disk[model]
+        if entry is not None and entry.tried is not None and len(places) == 1:
+            fingerprint = await asyncio.to_thread(poller.fingerprint, places[0].directory)
+            if fingerprint == entry.tried:
+                return
+        await self._load_quietly(model)
 
     # --- inside -----------------------------------------------------------------------------------
 

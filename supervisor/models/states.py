@@ -1,12 +1,14 @@
 """The states of a model version and the table of their transitions.
 
     UNKNOWN ──> LOADING ──> READY ──> UNLOADING ──> UNAVAILABLE
-                   │          │ ↺                       │
-                   │       (reload: the old one serves) │
+                   │          │ ↺         │             │
+                   │          │           └──> LOADING <┘
+                   │       (reload: the old one serves)
                    └──────────────> UNAVAILABLE ──> LOADING
 
 A reload happens inside READY: the new one is prepared beside the old one, and whether it succeeds
-or fails, a version is READY before and after.
+or fails, a version is READY before and after. A version may be loaded again while what served
+before is still finishing its requests.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ TRANSITIONS: dict[tuple[VersionState, VersionEvent], VersionState] = {
     (_S.READY, _E.LOAD_FAILED): _S.READY,
     (_S.READY, _E.UNLOAD_REQUESTED): _S.UNLOADING,
     (_S.UNLOADING, _E.UNLOADED): _S.UNAVAILABLE,
+    (_S.UNLOADING, _E.LOAD_REQUESTED): _S.LOADING,
+    (_S.UNLOADING, _E.UNLOAD_REQUESTED): _S.UNLOADING,
     (_S.UNAVAILABLE, _E.LOAD_REQUESTED): _S.LOADING,
     (_S.UNAVAILABLE, _E.UNLOAD_REQUESTED): _S.UNAVAILABLE,
 }

@@ -14,9 +14,11 @@ from tritonpy.supervisor.grpc.grpcio import GrpcServer
 from tritonpy.supervisor.settings import GrpcSettings
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(scope="session", autouse=True)
+async def one_loop(anyio_backend: str) -> AsyncIterator[None]:
+    """Keep one event loop for all tests: grpcio's poller thread outlives a server, and reports to
+    the loop that it has known."""
+    yield
 
 
 @pytest.fixture

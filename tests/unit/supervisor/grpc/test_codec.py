@@ -161,8 +161,8 @@ def test_a_tensor_without_data_is_refused() -> None:
     ("parameter", "message"),
     [
         (service_pb2.InferParameter(string_param="3"), "invalid value type for 'classification'"),
-        (service_pb2.InferParameter(int64_param=0), "expected > 0, got 0"),
-        (service_pb2.InferParameter(int64_param=-1), "expected > 0, got -1"),
+        (service_pb2.InferParameter(int64_param=0), "parameter, expected >= 0"),
+        (service_pb2.InferParameter(int64_param=-1), "parameter, expected >= 0"),
     ],
 )
 def test_a_wrong_number_of_classes_is_refused(parameter: Any, message: str) -> None:
@@ -226,18 +226,29 @@ def test_large_raw_contents_are_viewed_in_the_bytes_that_were_received() -> None
 
 @pytest.mark.parametrize("size", [3, 100_000])
 def test_bytes_that_are_no_request_are_refused(size: int) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"the {size} bytes received are not a valid"):
+    with pytest.raises(InternalError, match="Unable to parse request"):
         parse_infer_request(b"\xff" * size)
 
 
 @pytest.mark.parametrize(
-    ("text", "version"), [("", None), ("1", 1), ("0", 0), ("9223372036854775807", 2**63 - 1)]
+    ("text", "version"),
+    [
+        ("", None),
+        ("1", 1),
+        ("0", 0),
+        ("01", 1),
+        (" 1", 1),
+        ("+1", 1),
+        ("1x", 1),
+        ("1.0", 1),
+        ("9223372036854775807", 2**63 - 1),
+    ],
 )
-def test_a_version_is_a_number_or_left_open(text: str, version: int | None) -> None:
+def test_a_version_is_a_leading_number_or_left_open(text: str, version: int | None) -> None:
     assert parse_version(text) == version
 
 
-@pytest.mark.parametrize("text", ["one", "1.0", "1_0", "٣", "-", "9223372036854775808", " "])
+@pytest.mark.parametrize("text", ["one", "x1", "٣", "-", "9223372036854775808", "1" * 40, " "])
 def test_a_version_that_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         parse_version(text)
@@ -248,8 +259,11 @@ def test_a_version_that_is_no_number_is_refused(text: str) -> None:
 
 
 def test_a_negative_version_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="'-1', version should be an integral value > 0"):
+    with pytest.raises(InvalidArgumentError) as caught:
         parse_version("-1")
+    assert caught.value.message == (
+        "invalid model version specified '-1' , version should be an integral value > 0"
+    )
 
 
 def test_a_response_is_what_the_client_parses() -> None:

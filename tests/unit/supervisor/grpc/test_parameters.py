@@ -79,7 +79,7 @@ def test_every_other_parameter_is_the_models() -> None:
         ("sequence_start", {"int64_param": 1}, "'sequence_start' parameter, expected bool_param"),
         ("sequence_end", {"string_param": "y"}, "'sequence_end' parameter, expected bool_param"),
         ("priority", {"string_param": "1"}, "'priority' parameter, expected int64_param or uint64"),
-        ("priority", {"int64_param": -1}, "'priority' parameter, expected value >= 0, got -1"),
+        ("priority", {"int64_param": -1}, "invalid value for 'priority', expected value >= 0."),
         ("timeout", {"uint64_param": 1}, "'timeout' parameter, expected int64_param"),
         ("timeout", {"int64_param": -2}, "'timeout' parameter, expected value >= 0, got -2"),
         ("triton_x", {"bool_param": True}, "keys starting with 'triton_' are reserved for Triton"),
