@@ -38,6 +38,7 @@ contracts: $(VENV)/.dev  ## who may import whom, and generated files are fresh
 	$(BIN)/lint-imports
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python docs/generate_options.py --check
+	$(BIN)/python docs/generate_states.py --check
 
 bench: $(VENV)/.dev  ## measure, beside the real Triton where it can be had
 	$(BIN)/python benchmarks/load/run.py $(ARGS)

@@ -31,6 +31,11 @@ class Allocator:
         self._sizes: dict[int, int] = {}
         self._rover = 0
 
+    @property
+    def span_count(self) -> int:
+        """How many spans are handed out."""
+        return len(self._sizes)
+
     def __repr__(self) -> str:
         return (
             f"<Allocator {self.used} of {self.size} bytes used in {len(self._sizes)} spans, "

@@ -32,6 +32,7 @@ Context = zmq.Context[zmq.Socket[bytes]]
 
 _TO_WORKER = "to-worker"
 _FROM_WORKER = "from-worker"
+_WAKE = "inproc://wake"
 
 
 def _socket(context: Context, kind: int) -> Socket:
@@ -39,6 +40,17 @@ def _socket(context: Context, kind: int) -> Socket:
     made.setsockopt(zmq.LINGER, 0)
     made.setsockopt(zmq.SNDHWM, 0)
     made.setsockopt(zmq.RCVHWM, 0)
+    return made
+
+
+def _bound(context: Context, address: str) -> Socket:
+    """A PULL socket that listens there. Raises OSError when the system refuses."""
+    made = _socket(context, zmq.PULL)
+    try:
+        made.bind(address)
+    except zmq.ZMQError as error:
+        made.close()
+        raise OSError(error.errno, f"listening at {address} failed: {error.strerror}") from None
     return made
 
 
@@ -72,10 +84,12 @@ class SupervisorChannel:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
-        """Bind, and listen on the running loop. To be called before the worker is started."""
+        """Bind, and listen on the running loop. To be called before the worker is started.
+
+        Raises OSError when the system refuses, ValueError when the directory's path is too long.
+        """
         self._loop = asyncio.get_running_loop()
-        self._pull = _socket(self._context, zmq.PULL)
-        self._pull.bind(_address(self._directory, _FROM_WORKER))
+        self._pull = _bound(self._context, _address(self._directory, _FROM_WORKER))
         self._loop.add_reader(self._pull.fileno(), self._receive)
         self._receive()
 
@@ -117,46 +131,75 @@ class SupervisorChannel:
             pull = self._pull
             if pull is None or not _readable(pull):
                 return False
-            self._on_message(self._decode(pull.recv(zmq.NOBLOCK)))
+            data = pull.recv(zmq.NOBLOCK)
+            try:
+                self._on_message(self._decode(data))
+            except Exception as error:  # one bad message must not keep back those behind it
+                self._report(error)
         return True
+
+    def _report(self, error: Exception) -> None:
+        assert self._loop is not None
+        self._loop.call_exception_handler(
+            {"message": f"a message of the worker in {self._directory} failed", "exception": error}
+        )
 
 
 class WorkerChannel:
     """The worker's end: receives block, and any thread may send.
 
-    Only one thread at a time may receive; the inbox sees to that.
+    Only one thread at a time may receive, only one may wake, and neither while it is closed; the
+    inbox sees to that.
     """
 
     def __init__(self, directory: str) -> None:
+        to_worker, from_worker = (_address(directory, name) for name in (_TO_WORKER, _FROM_WORKER))
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
         self._context: Context = zmq.Context()
-        self._sending = threading.Lock()
-        self._pull = _socket(self._context, zmq.PULL)
-        self._pull.bind(_address(directory, _TO_WORKER))
+        # Reentrant: the garbage collector may run in the middle of a send, and what a model's
+        # finalizers do there includes logging, which sends.
+        self._sending = threading.RLock()
+        self._pull = _bound(self._context, to_worker)
+        self._pull.bind(_WAKE)
+        self._waker = _socket(self._context, zmq.PUSH)
+        self._waker.connect(_WAKE)
         self._push = _socket(self._context, zmq.PUSH)
         # The last words of a dying worker (a failed load) must still get out.
         self._push.setsockopt(zmq.LINGER, 5000)
-        self._push.connect(_address(directory, _FROM_WORKER))
+        self._push.connect(from_worker)
 
     def send(self, message: FromWorker) -> None:
-        """Send a message to the supervisor; its buffers are copied before this returns."""
+        """Send a message to the supervisor; its buffers are copied before this returns.
+
+        After `close` nobody listens, and the message is dropped.
+        """
         data = self._encode(message)
         with self._sending:
-            self._push.send(data)
+            if not self._push.closed:
+                self._push.send(data)
 
-    def receive(self) -> ToWorker:
-        """Wait for the next message."""
-        return self._decode(self._pull.recv())
+    def wake(self) -> None:
+        """Have the thread that is in `receive`, or else the next one, return without a message."""
+        self._waker.send(b"")
+
+    def receive(self) -> ToWorker | None:
+        """Wait for the next message; None when it was `wake` that ended the waiting."""
+        data = self._pull.recv()
+        return self._decode(data) if data else None
 
     def receive_nowait(self) -> ToWorker | None:
         """The next message, or None when none has arrived."""
-        if not _readable(self._pull):
-            return None
-        return self._decode(self._pull.recv(zmq.NOBLOCK))
+        while _readable(self._pull):
+            data = self._pull.recv(zmq.NOBLOCK)
+            if data:
+                return self._decode(data)
+        return None
 
     def close(self) -> None:
         """Send what is queued, then close."""
-        self._push.close()
+        with self._sending:
+            self._push.close()
+        self._waker.close()
         self._pull.close()
         self._context.term()

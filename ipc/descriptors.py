@@ -10,6 +10,7 @@ import socket
 import struct
 
 _NUMBER = struct.Struct("<Q")
+_DESCRIPTOR = struct.Struct("i")
 
 
 def send_descriptor(lifeline: socket.socket, number: int, descriptor: int) -> None:
@@ -31,14 +32,23 @@ class DescriptorInbox:
     def take(self, number: int) -> int:
         """Wait for the descriptor of this number and hand it over; the caller closes it.
 
-        Raises ConnectionError when the supervisor is gone.
+        Raises ConnectionError when the supervisor is gone, and OSError when this process may not
+        have another descriptor.
         """
         while number not in self._arrived:
-            data, descriptors, _flags, _address = socket.recv_fds(
-                self._lifeline, _NUMBER.size, maxfds=1
+            # Not by recv_fds, which forgets its flags: a program that the model starts must not
+            # inherit the descriptor.
+            data, ancillary, _flags, _address = self._lifeline.recvmsg(
+                _NUMBER.size, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC
             )
             if not data:
                 raise ConnectionError("the supervisor closed the lifeline")
             (arrived,) = _NUMBER.unpack(data)
-            (self._arrived[arrived],) = descriptors
+            if not ancillary:
+                raise OSError(
+                    f"descriptor {arrived} of the supervisor did not arrive: this process has as "
+                    f"many open files as it may have (see ulimit -n)"
+                )
+            [(_level, _kind, packed)] = ancillary
+            (self._arrived[arrived],) = _DESCRIPTOR.unpack(packed)
         return self._arrived.pop(number)

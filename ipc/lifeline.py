@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 
 #: The environment variable by which a server's processes know each other; its value is the path of
 #: the server's runtime directory.
@@ -19,6 +20,10 @@ MARK = "TRITONPY_RUNTIME"
 
 #: The one by which a worker's own descendants are told from those of others.
 WORKER_MARK = "TRITONPY_WORKER"
+
+#: How often `kill_marked` looks at most, and how long the dying get between two looks (seconds).
+_ROUNDS = 100
+_ROUND_PAUSE = 0.01
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,26 +52,29 @@ def kill_group(group: int) -> None:
 def kill_marked(variable: str, value: str) -> int:
     """Kill every process that was started with `variable=value`, and return how many there were.
 
-    Looks again until none is found, because a process may fork while we look. Blocks for some
-    milliseconds a round on a busy machine.
+    Looks again until none is left, because a process may fork while we look. Blocks for some
+    milliseconds a round on a busy machine, and for a second at most when the dying take long.
     """
-    killed = 0
-    for _round in range(10):
-        found = _marked(f"{variable}={value}".encode())
+    killed: set[int] = set()
+    for _round in range(_ROUNDS):
+        found = _marked(os.fsencode(f"{variable}={value}"))
+        fresh = found - killed
         for process in found:
             try:
                 os.kill(process, signal.SIGKILL)
-                killed += 1
+                killed.add(process)
             except (ProcessLookupError, PermissionError):
                 pass
-        if not found:
+        if not found & killed:
             break
-    return killed
+        if not fresh:
+            time.sleep(_ROUND_PAUSE)
+    return len(killed)
 
 
-def _marked(mark: bytes) -> list[int]:
+def _marked(mark: bytes) -> set[int]:
     """The living processes whose initial environment holds the mark, this one left out."""
-    found: list[int] = []
+    found: set[int] = set()
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
@@ -74,7 +82,7 @@ def _marked(mark: bytes) -> list[int]:
             with open(f"/proc/{name}/environ", "rb") as file:
                 marked = mark in file.read().split(b"\0")
             if marked and not _is_zombie(name):
-                found.append(int(name))
+                found.add(int(name))
         except OSError:
             continue  # gone meanwhile, or another user's
     return found

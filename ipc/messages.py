@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .errors import StatusError
 from .tensor import Tensor
 
 #: Sequence flags of a request, as Triton numbers them.
@@ -47,6 +48,11 @@ class Error(msgspec.Struct, array_like=True, gc=False):
 
     code: str
     message: str
+
+
+def error_of(error: StatusError) -> Error:
+    """The error as it is sent; of its text, what is not Unicode (lone surrogates) is escaped."""
+    return Error(error.code, error.message.encode("utf-8", "backslashreplace").decode())
 
 
 # --- supervisor to worker -------------------------------------------------------------------------

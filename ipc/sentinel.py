@@ -11,13 +11,17 @@ never write: its standard output and error belong to a supervisor that may be de
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
+from types import ModuleType
 
 
 def watch(runtime_directory: str, read: int) -> None:
     """Follow the supervisor until it is gone, then clean up behind it."""
+    # Now: when it is needed, an upgrade may have taken the file away.
+    lifeline = _lifeline()
     groups: set[int] = set()
     pending = b""
     while data := os.read(read, 4096):
@@ -27,25 +31,23 @@ def watch(runtime_directory: str, read: int) -> None:
                 groups.add(int(line[1:]))
             elif line.startswith(b"-"):
                 groups.discard(int(line[1:]))
-    _clean_up(runtime_directory, groups)
+    import shutil  # a megabyte that would lie about until this moment
+
+    for group in groups:
+        lifeline.kill_group(group)
+    lifeline.kill_marked(lifeline.MARK, runtime_directory)
+    shutil.rmtree(runtime_directory, ignore_errors=True)
 
 
-def _clean_up(runtime_directory: str, groups: set[int]) -> None:
-    import importlib.util
-    import shutil
-
-    # By file name: without site-packages the package itself cannot be imported.
+def _lifeline() -> ModuleType:
+    """The module beside this file, by its name: without site-packages there is no package."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lifeline.py")
     spec = importlib.util.spec_from_file_location("lifeline", path)
     assert spec is not None
     assert spec.loader is not None
     lifeline = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(lifeline)
-
-    for group in groups:
-        lifeline.kill_group(group)
-    lifeline.kill_marked(lifeline.MARK, runtime_directory)
-    shutil.rmtree(runtime_directory, ignore_errors=True)
+    return lifeline
 
 
 def main() -> None:

@@ -7,16 +7,19 @@ door knows which of them it was.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from ..ipc.errors import StatusError, UnsupportedError
+from ..ipc.errors import InternalError, StatusError, UnsupportedError
 from .classification import classify
 from .config.schema import ModelConfig
 from .memory.buffers import InputLease
 from .models.model import ServedVersion
 from .request import InferRequest, InferResponse, Lease
 from .scheduling.scheduler import Work
+
+log = logging.getLogger(__name__)
 
 
 class Versions(Protocol):
@@ -94,8 +97,8 @@ class DataPlane:
             if request.outputs and response.error is None:
                 try:
                     _classify(served, request, response)
-                except StatusError as error:
-                    response.outputs, response.error = [], error
+                except Exception as error:  # whatever it is, the client gets its answer
+                    response.outputs, response.error = [], _status_of(error, request)
             on_response(response)
 
         return Stream(served, served.submit(request, take))
@@ -126,6 +129,13 @@ class _Answer:
         if not response.final and response.error is None and not response.outputs:
             return
         self.future.set_result(response)
+
+
+def _status_of(error: Exception, request: InferRequest) -> StatusError:
+    if isinstance(error, StatusError):
+        return error
+    log.error("%sclassifying an output failed", request.log_prefix, exc_info=error)
+    return InternalError(f"{request.log_prefix}classifying an output failed")
 
 
 def _classify(served: ServedVersion, request: InferRequest, response: InferResponse) -> None:

@@ -147,7 +147,10 @@ class Server:
         return True
 
     async def stop(self) -> bool:
-        """Stop taking requests, finish those that run, unload; False when the timeout expired."""
+        """Stop taking requests, finish those that run, unload.
+
+        False when the timeout expired before all of that was done.
+        """
         timeout = float(self._settings.exit_timeout_secs)
         deadline = time.monotonic() + timeout
         self._controlplane.begin_exit()
@@ -157,13 +160,15 @@ class Server:
         fronts = [front for front in (self._http, self._grpc) if front is not None]
         await asyncio.gather(*(front.stop(timeout) for front in fronts))
         left = max(0.0, deadline - time.monotonic())
-        await self._manager.stop(max(left, _LEAST_STOP_TIME))
         if self._trimming is not None:
             self._trimming.cancel()
+        in_time = left > 0 or not running
+        in_time &= await self._manager.stop(left, max(left, _LEAST_STOP_TIME))
         if self._metrics_server is not None:
             await self._metrics_server.stop()
-        self._context.term()
-        if time.monotonic() > deadline + _LEAST_STOP_TIME:
+        # A socket that is left open by mistake must not keep us: term() alone would wait for it.
+        self._context.destroy(linger=0)
+        if not in_time:
             log.error(
                 "failed to stop server: Internal - Exit timeout expired. Exiting immediately."
             )

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..ipc.channel import WorkerChannel
+from ..ipc.errors import UnavailableError
 from ..ipc.messages import (
     AttachArena,
     Cancel,
@@ -31,15 +32,29 @@ Work = Describe | Load | AttachArena | Execute | Trim | Stop
 
 
 class Inbox:
-    """The one receiver of a worker's messages, shared by all its threads."""
+    """The one receiver of a worker's messages, shared by all its threads.
+
+    It knows which requests are open: they have arrived and are not answered for the last time.
+    """
 
     def __init__(self, channel: WorkerChannel, on_release: Callable[[list[int]], None]) -> None:
         self._channel = channel
         self._on_release = on_release
-        self._changed = threading.Condition(threading.Lock())
+        # Reentrant: the garbage collector may run a model's finalizers anywhere, and one of them
+        # may end a request.
+        self._changed = threading.Condition(threading.RLock())
         self._has_leader = False
+        self._closed = False
         self._work: deque[Work] = deque()
+        self._open: set[int] = set()
+        #: A part of the open ones.
         self._cancelled: set[int] = set()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Inbox: {len(self._work)} things to do, {len(self._open)} open requests, "
+            f"{len(self._cancelled)} of them cancelled>"
+        )
 
     def next_work(self) -> Work:
         """Wait for the next thing that the main loop has to do."""
@@ -49,10 +64,15 @@ class Inbox:
         return work.popleft()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds; it is asked again after every message."""
+        """Wait until the condition holds; it is asked again after every message and `wake`.
+
+        Raises UnavailableError when the inbox is closed.
+        """
         while True:
             with self._changed:
                 while not condition():
+                    if self._closed:
+                        raise UnavailableError("the model is being unloaded")
                     if not self._has_leader:
                         self._has_leader = True
                         break
@@ -61,36 +81,70 @@ class Inbox:
                     return
             self._receive_one()
 
+    def wake(self) -> None:
+        """Have every waiting thread ask its condition again: something else than a message came."""
+        with self._changed:
+            if self._has_leader:
+                self._channel.wake()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop receiving: who waits now or later gets an error. The channel may be closed then."""
+        with self._changed:
+            self._closed = True
+            self.wake()
+            while self._has_leader:
+                self._changed.wait()
+
+    def is_open(self, key: int) -> bool:
+        """Whether the request may still be answered."""
+        return key in self._open
+
     def is_cancelled(self, key: int) -> bool:
         """Whether the client of this request has gone, as far as anybody has said until now."""
         with self._changed:
-            if self._has_leader:
+            if self._has_leader or self._closed:
                 return key in self._cancelled
+            self._has_leader = True
+        try:
             while (message := self._channel.receive_nowait()) is not None:
                 self._file(message)
-            self._changed.notify_all()
-            return key in self._cancelled
+        finally:
+            self._step_down()
+        return key in self._cancelled
 
-    def forget(self, key: int) -> None:
-        """The request is answered for the last time; whether it was cancelled matters no more."""
-        self._cancelled.discard(key)
+    def finish(self, key: int) -> bool:
+        """Claim the last answer to a request: True for the first who does, and for nobody else."""
+        with self._changed:
+            if key not in self._open:
+                return False
+            self._open.discard(key)
+            self._cancelled.discard(key)
+            return True
 
     def _receive_one(self) -> None:
         """As the leader: receive one message, file it, and give up the lead."""
-        message: ToWorker | None = None
         try:
             message = self._channel.receive()
+            if message is not None:
+                self._file(message)
         finally:
-            with self._changed:
-                self._has_leader = False
-                if message is not None:
-                    self._file(message)
-                self._changed.notify_all()
+            self._step_down()
+
+    def _step_down(self) -> None:
+        with self._changed:
+            self._has_leader = False
+            self._changed.notify_all()
 
     def _file(self, message: ToWorker) -> None:
         if isinstance(message, Release):
             self._on_release(message.offsets)
-        elif isinstance(message, Cancel):
-            self._cancelled.update(message.keys)
-        else:
+            return
+        with self._changed:
+            if isinstance(message, Cancel):
+                # A late one names a request that is answered: nobody would ever forget it.
+                self._cancelled.update(self._open.intersection(message.keys))
+                return
+            if isinstance(message, Execute):
+                self._open.update([request.key for request in message.requests])
             self._work.append(message)

@@ -5,6 +5,8 @@
 
 The two kinds of backend differ in the middle only. Requests that a RequestBackend left open (None)
 answer later, from any thread, by Responded.
+
+Whatever goes wrong on the way becomes the answer of the requests that it concerns, and of no other.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from ..ipc.channel import WorkerChannel
-from ..ipc.errors import InternalError, StatusError
+import msgspec
+
 from ..ipc import messages
-from ..ipc.messages import Error, Execute, Executed, Responded
+from ..ipc.channel import WorkerChannel
+from ..ipc.errors import InternalError, InvalidArgumentError, StatusError
+from ..ipc.messages import Execute, Executed, Parameter, Responded
+from ..ipc.tensor import Tensor
 from . import batch
 from .backend import Array, Backend, Model, Request, RequestBackend, Response, TensorBackend
 from .inbox import Inbox
@@ -25,9 +30,18 @@ from .memory import Memory
 
 log = logging.getLogger("tritonpy.worker")
 
+#: What a framework or a model's own code may raise; sys.exit in it fails the call, not the worker.
+FAILURES = (Exception, SystemExit)
+
+#: A request and its inputs as arrays.
+_Received = tuple[messages.Request, dict[str, Array]]
+
+_encode_parameters = msgspec.msgpack.Encoder().encode
+_decode_parameters = msgspec.msgpack.Decoder(dict[str, Parameter]).decode
+
 
 class Instance:
-    """A loaded model and the requests that it has not answered yet."""
+    """A loaded model and its way of answering requests."""
 
     def __init__(
         self, model: Model, backend: Backend, memory: Memory, inbox: Inbox, channel: WorkerChannel
@@ -40,83 +54,90 @@ class Instance:
         self._shapes = batch.GraphShapes(model.config)
         #: The configured output order, in which a TensorBackend's outputs are sent.
         self._output_order = [output["name"] for output in model.config.get("output", ())]
-        #: Requests that a RequestBackend holds and that have had no final response.
-        self._open: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<Instance {self._model.instance.name} of {self._backend!r}: {self._inbox!r}>"
 
     def execute(self, message: Execute) -> Executed:
-        """Run one batch. Never raises: what fails becomes the requests' error."""
+        """Run one batch. Never raises: what fails becomes the requests' error.
+
+        The result is to be sent at once: the memory of its outputs is the supervisor's already.
+        """
         start = time.monotonic_ns()
-        inputs, responses = self._read(message.requests)
+        responses: list[messages.Response] = []
+        received = self._read(message.requests, responses)
         backend = self._backend
-        if isinstance(backend, TensorBackend):
-            return self._run(backend, message, inputs, responses, start)
-        assert isinstance(backend, RequestBackend)
-        return self._hand_over(backend, message, inputs, responses, start)
+        if not received:
+            input_end = output_start = time.monotonic_ns()
+        elif isinstance(backend, TensorBackend):
+            input_end, output_start = self._run(backend, received, responses)
+            for request, _ in received:
+                self._inbox.finish(request.key)
+        else:
+            assert isinstance(backend, RequestBackend)
+            input_end, output_start = self._hand_over(backend, received, responses)
+        for response in responses:
+            self._memory.hand_over(response.outputs)
+        end = time.monotonic_ns()
+        return Executed(message.batch, start, input_end, output_start, end, responses)
 
     def unload(self) -> None:
         """Let the model finalize itself."""
         self._backend.unload()
 
-    # --- inputs -----------------------------------------------------------------------------------
-
     def _read(
-        self, requests: Sequence[messages.Request]
-    ) -> tuple[list[dict[str, Array] | None], list[messages.Response]]:
-        """The arrays of each request; None, and an error among the responses, where unreadable."""
+        self, requests: Sequence[messages.Request], responses: list[messages.Response]
+    ) -> list[_Received]:
+        """The readable requests with their arrays; the others are answered by an error."""
         array, model = self._memory.array, self._model.name
-        inputs: list[dict[str, Array] | None] = []
-        failed: list[messages.Response] = []
+        received: list[_Received] = []
         for request in requests:
             try:
-                inputs.append(
-                    {tensor.name: array(tensor, model, request.id) for tensor in request.inputs}
-                )
-            except StatusError as error:
-                inputs.append(None)
-                failed.append(_failure(request.key, error))
-        return inputs, failed
+                inputs = {
+                    tensor.name: array(tensor, model, request.id) for tensor in request.inputs
+                }
+            except FAILURES as error:
+                self._inbox.finish(request.key)
+                responses.append(self._failure(request.key, error))
+            else:
+                received.append((request, inputs))
+        return received
 
     # --- backends that run tensors ----------------------------------------------------------------
 
     def _run(
         self,
         backend: TensorBackend,
-        message: Execute,
-        inputs: list[dict[str, Array] | None],
+        received: Sequence[_Received],
         responses: list[messages.Response],
-        start: int,
-    ) -> Executed:
-        requests = [r for r, read in zip(message.requests, inputs, strict=True) if read is not None]
-        readable = [read for read in inputs if read is not None]
-        input_end = output_start = time.monotonic_ns()
-        if requests:
+    ) -> tuple[int, int]:
+        """Run the requests as one batch; returns when its inputs and its outputs were there."""
+        try:
+            gathered = batch.gather([inputs for _, inputs in received], self._shapes)
+            input_end = time.monotonic_ns()
+            outputs = backend.run(gathered.arrays, self._wanted(received))
+            output_start = time.monotonic_ns()
+            scattered = batch.scatter(outputs, gathered.rows, self._shapes)
+        except FAILURES as error:
+            if isinstance(error, InvalidArgumentError) and len(received) > 1:
+                # The inputs of one of them are wrong, and only that one should hear of it.
+                times = [self._run(backend, [each], responses) for each in received]
+                return times[0][0], times[-1][1]
+            failure = self._status_of(error)
+            responses.extend(self._failure(request.key, failure) for request, _ in received)
+            now = time.monotonic_ns()
+            return now, now
+        for (request, _), arrays in zip(received, scattered, strict=True):
             try:
-                gathered = batch.gather(readable, self._shapes)
-                wanted = self._wanted(requests)
-                input_end = time.monotonic_ns()
-                outputs = backend.run(gathered.arrays, wanted)
-                output_start = time.monotonic_ns()
-                scattered = batch.scatter(outputs, gathered.rows, self._shapes)
-                for request, arrays in zip(requests, scattered, strict=True):
-                    responses.append(self._answer(request.key, arrays, request.outputs, {}, True))
-            except Exception as error:  # whatever a framework raises is the batch's error
-                answered = {response.key for response in responses}
-                failure = self._failure_of(error)
-                responses.extend(
-                    _failure(request.key, failure)
-                    for request in requests
-                    if request.key not in answered
-                )
-                input_end = min(input_end, output_start)
-        end = time.monotonic_ns()
-        return Executed(
-            message.batch, start, input_end, max(input_end, output_start), end, responses
-        )
+                responses.append(self._answer(request.key, request.outputs, arrays, {}, True))
+            except FAILURES as error:
+                responses.append(self._failure(request.key, error))
+        return input_end, output_start
 
-    def _wanted(self, requests: Sequence[messages.Request]) -> list[str]:
-        if len(requests) == 1:
-            return requests[0].outputs
-        asked = {name for request in requests for name in request.outputs}
+    def _wanted(self, received: Sequence[_Received]) -> list[str]:
+        if len(received) == 1:
+            return received[0][0].outputs
+        asked = {name for request, _ in received for name in request.outputs}
         return [name for name in self._output_order if name in asked]
 
     # --- backends that run requests ---------------------------------------------------------------
@@ -124,100 +145,127 @@ class Instance:
     def _hand_over(
         self,
         backend: RequestBackend,
-        message: Execute,
-        inputs: list[dict[str, Array] | None],
+        received: Sequence[_Received],
         responses: list[messages.Response],
-        start: int,
-    ) -> Executed:
-        requests = [
-            Request(
-                request.key,
-                request.id,
-                arrays,
-                request.outputs,
-                request.parameters,
-                request.correlation_id,
-                request.flags,
-                request.priority,
-                request.timeout_us,
-                partial(self.respond, request.key, request.outputs),
-                partial(self._inbox.is_cancelled, request.key),
-            )
-            for request, arrays in zip(message.requests, inputs, strict=True)
-            if arrays is not None
-        ]
-        self._open.update([request.key for request in requests])
+    ) -> tuple[int, int]:
+        """Hand the requests to the backend; returns when that began and when it ended."""
+        requests = self._requests(received, responses)
         input_end = output_start = time.monotonic_ns()
-        try:
-            results = backend.execute(requests)
-            output_start = time.monotonic_ns()
-            if len(results) != len(requests):
-                raise InternalError(
-                    f"the backend of model '{self._model.name}' returned {len(results)} responses "
-                    f"to {len(requests)} requests"
+        results: Sequence[Response | None] = ()
+        if requests:
+            try:
+                results = backend.execute(requests)
+                output_start = time.monotonic_ns()
+                if len(results) != len(requests):
+                    raise InternalError(
+                        f"the backend of model '{self._model.name}' returned {len(results)} "
+                        f"responses to {len(requests)} requests"
+                    )
+            except FAILURES as error:
+                results = [Response(error=self._status_of(error))] * len(requests)
+        for request, result in zip(requests, results, strict=True):
+            if result is not None and self._inbox.finish(request.key):
+                responses.append(self._response(request.key, request.outputs, result, True))
+        return input_end, output_start
+
+    def _requests(
+        self, received: Sequence[_Received], responses: list[messages.Response]
+    ) -> list[Request]:
+        """The requests as the backend sees them, their inputs in the shapes that the model has."""
+        shapes = self._shapes
+        requests: list[Request] = []
+        for request, arrays in received:
+            key = request.key
+            try:
+                inputs = batch.to_graph_shape(arrays, shapes.inputs, shapes.batching)
+            except FAILURES as error:
+                self._inbox.finish(key)
+                responses.append(self._failure(key, error))
+                continue
+            requests.append(
+                Request(
+                    key,
+                    request.id,
+                    inputs,
+                    request.outputs,
+                    request.parameters,
+                    request.correlation_id,
+                    request.flags,
+                    request.priority,
+                    request.timeout_us,
+                    partial(self.respond, key, request.outputs),
+                    partial(self._inbox.is_cancelled, key),
                 )
-            for request, result in zip(requests, results, strict=True):
-                if result is not None and request.key in self._open:
-                    responses.append(self._final(request.key, request.outputs, result))
-        except Exception as error:  # a model's own code may raise anything
-            failure = self._failure_of(error)
-            for request in requests:
-                if request.key in self._open:
-                    self._close(request.key)
-                    responses.append(_failure(request.key, failure))
-        end = time.monotonic_ns()
-        return Executed(message.batch, start, input_end, output_start, end, responses)
+            )
+        return requests
 
     def respond(self, key: int, wanted: list[str], response: Response | None, final: bool) -> None:
         """Send a response outside of execute's result, from any thread.
 
-        What comes after the final response is dropped: a request is answered once.
+        What comes after the final response is dropped: a request is answered once. A response that
+        cannot be sent leaves as an error.
         """
-        if key not in self._open:
+        if not (self._inbox.finish(key) if final else self._inbox.is_open(key)):
             return
         if response is None:
             answer = messages.Response(key, [], final)
-        elif response.error is not None:
-            answer = _failure(key, response.error, final)
         else:
-            try:
-                answer = self._answer(key, response.outputs, wanted, response.parameters, final)
-            except StatusError as error:
-                answer = _failure(key, error, final)
-        if final:
-            self._close(key)
+            answer = self._response(key, wanted, response, final)
+        self._memory.hand_over(answer.outputs)
         self._channel.send(Responded(answer))
 
-    def _final(self, key: int, wanted: list[str], response: Response) -> messages.Response:
-        """The one response that execute returned for a request."""
+    def _response(
+        self, key: int, wanted: list[str], response: Response, final: bool
+    ) -> messages.Response:
+        """What a RequestBackend answered, as it is sent; an error where it cannot be."""
         try:
             if response.error is not None:
-                return _failure(key, response.error)
-            return self._answer(key, response.outputs, wanted, response.parameters, True)
-        except StatusError as error:
-            return _failure(key, error)
-        finally:
-            self._close(key)
+                return self._failure(key, response.error, final)
+            found = {name: array for name, array in response.outputs.items() if name in wanted}
+            outputs = batch.from_graph_shape(found, self._shapes.outputs, self._shapes.batching)
+            return self._answer(key, wanted, outputs, response.parameters, final)
+        except FAILURES as error:
+            return self._failure(key, error, final)
 
-    def _close(self, key: int) -> None:
-        self._open.discard(key)
-        self._inbox.forget(key)
-
-    # --- outputs ----------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------
 
     def _answer(
         self,
         key: int,
-        arrays: dict[str, Array],
         wanted: list[str],
-        parameters: dict[str, messages.Parameter],
+        arrays: dict[str, Array],
+        parameters: dict[str, Parameter],
         final: bool,
     ) -> messages.Response:
-        place, wait_for = self._memory.place, self._inbox.wait_for
-        tensors = [place(name, array, wait_for) for name, array in arrays.items() if name in wanted]
+        """A response with these outputs. Raises whatever is wrong with them; nothing is kept."""
+        if parameters:
+            parameters = self._sendable(parameters)
+        tensors: list[Tensor] = []
+        try:
+            for name, array in arrays.items():
+                if name in wanted:
+                    tensors.append(self._memory.place(name, array, self._inbox.wait_for))
+        except BaseException:
+            self._memory.discard(tensors)
+            self._inbox.wake()
+            raise
         return messages.Response(key, tensors, final, None, parameters)
 
-    def _failure_of(self, error: Exception) -> StatusError:
+    def _sendable(self, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+        """The parameters as the supervisor will read them. Raises InternalError if it could not."""
+        try:
+            return _decode_parameters(_encode_parameters(parameters))
+        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+            raise InternalError(
+                f"model '{self._model.name}' version {self._model.version} returned parameters "
+                f"that cannot be sent, expected text, numbers and booleans: {error}"
+            ) from None
+
+    def _failure(self, key: int, error: BaseException, final: bool = True) -> messages.Response:
+        failure = messages.error_of(self._status_of(error))
+        return messages.Response(key, [], final, failure)
+
+    def _status_of(self, error: BaseException) -> StatusError:
         """What the clients are told; what only the operator should see goes to the log."""
         if isinstance(error, StatusError):
             return error
@@ -228,10 +276,13 @@ class Instance:
             exc_info=error,
         )
         return InternalError(
-            f"model '{self._model.name}' version {self._model.version} failed: "
-            f"{type(error).__name__}: {error}"
+            f"model '{self._model.name}' version {self._model.version} failed: {text_of(error)}"
         )
 
 
-def _failure(key: int, error: StatusError, final: bool = True) -> messages.Response:
-    return messages.Response(key, [], final, Error(error.code, error.message))
+def text_of(error: BaseException) -> str:
+    """An exception's type and words, also where its own words cannot be had."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # the model's own class may do anything in __str__
+        return type(error).__name__

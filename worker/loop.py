@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 
+from ..ipc import messages
 from ..ipc.channel import WorkerChannel
 from ..ipc.descriptors import DescriptorInbox
 from ..ipc.errors import InternalError, StatusError
@@ -13,7 +14,6 @@ from ..ipc.messages import (
     AttachArena,
     Describe,
     Described,
-    Error,
     Execute,
     Load,
     Loaded,
@@ -26,7 +26,7 @@ from ..ipc.messages import (
 from . import registry
 from .backend import Backend, Model
 from .inbox import Inbox
-from .instance import Instance
+from .instance import FAILURES, Instance, text_of
 from .memory import Memory
 
 log = logging.getLogger("tritonpy.worker")
@@ -44,8 +44,17 @@ class Worker:
         self._instance: Instance | None = None
 
     def run(self, generation: str) -> None:
-        """Say that we are up, then serve the supervisor until it says stop or a load fails."""
+        """Say that we are up, then serve the supervisor until it says stop or a load fails.
+
+        Afterwards no thread receives any more, and the channel may be closed.
+        """
         self._channel.send(Started(generation))
+        try:
+            self._serve()
+        finally:
+            self._inbox.close()
+
+    def _serve(self) -> None:
         while True:
             message = self._inbox.next_work()
             if isinstance(message, Execute):
@@ -70,12 +79,12 @@ class Worker:
             else:
                 self._load(message)
         except StatusError as error:
-            self._channel.send(LoadFailed(Error(error.code, error.message)))
+            self._channel.send(LoadFailed(messages.error_of(error)))
             return False
-        except Exception as error:  # a framework or a model's own code may raise anything
+        except FAILURES as error:
             log.error("loading model '%s' failed", message.files.name, exc_info=error)
-            failure = InternalError(f"{type(error).__name__}: {error}")
-            self._channel.send(LoadFailed(Error(failure.code, failure.message)))
+            failure = InternalError(text_of(error))
+            self._channel.send(LoadFailed(messages.error_of(failure)))
             return False
         return True
 
@@ -102,7 +111,7 @@ class Worker:
         if self._instance is not None:
             try:
                 self._instance.unload()
-            except Exception as error:  # a model's own code may raise anything
+            except FAILURES as error:
                 log.error("finalizing the model failed", exc_info=error)
         self._channel.send(Stopped())
 

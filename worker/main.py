@@ -15,6 +15,8 @@ import os
 import signal
 import socket
 import sys
+import traceback
+from types import FrameType
 
 from ..ipc.channel import WorkerChannel
 from ..ipc.descriptors import DescriptorInbox
@@ -29,24 +31,62 @@ _OOM_SCORE_ADJUSTMENT = 500
 def main(arguments: list[str]) -> int:
     """Run the worker until it is told to stop; returns the exit status."""
     directory, generation, lifeline, parent, _name = arguments
-    # Ctrl-C and systemd signal the whole group; only the supervisor ends workers, in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _ignore_signals()
     faulthandler.enable()
     _volunteer_for_oom()
     if not die_with_parent(int(parent)):
         return 1
+    status = 1
+    try:
+        _run(directory, generation, int(lifeline))
+        status = 0
+    except BaseException:  # whatever it is, the supervisor starts another worker
+        traceback.print_exc()
+    finally:
+        # A model's own non-daemon threads must not keep the process: its model is finalized, or
+        # nobody will ever call it again.
+        _flush()
+        os._exit(status)
+
+
+def _run(directory: str, generation: str, lifeline: int) -> None:
     channel = WorkerChannel(directory)
-    logging.getLogger("tritonpy").addHandler(SupervisorHandler(channel))
-    logging.getLogger("tritonpy").setLevel(logging.DEBUG)
-    with socket.socket(fileno=int(lifeline)) as connection:
+    logger = logging.getLogger("tritonpy")
+    logger.addHandler(SupervisorHandler(channel))
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False  # a model that sets up logging for itself must not double our lines
+    with socket.socket(fileno=lifeline) as connection:
         connection.setblocking(True)
+        connection.set_inheritable(False)
         Worker(channel, DescriptorInbox(connection)).run(generation)
     channel.close()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # A model's own non-daemon threads must not keep the process: the model is finalized.
-    os._exit(0)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # nobody reads it any more, or the model closed it
+
+
+def _ignore_signals() -> None:
+    """Ignore what a terminal or systemd sends to all of us: only the supervisor ends workers.
+
+    By a handler that does nothing. SIG_IGN would be inherited by the programs that a model starts,
+    which could then not be ended by signals either.
+    """
+    ignored = (signal.SIGINT, signal.SIGTERM)
+    for number in ignored:
+        signal.signal(number, _nothing)
+        signal.siginterrupt(number, False)
+    os.register_at_fork(
+        after_in_child=lambda: [signal.signal(number, signal.SIG_DFL) for number in ignored]
+    )
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def _volunteer_for_oom() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -26,10 +27,15 @@ from .backend import Array
 OUTPUT_ARENA = 0
 
 
+#: Waits until a condition holds, and lets others do meanwhile what makes it hold.
+WaitFor = Callable[[Callable[[], bool]], None]
+
+
 class Memory:
     """The arenas that a worker has been given: one to write, the others to read.
 
-    `place` and `release` may be called from any thread.
+    A span of the output arena belongs to the thread that placed it until `hand_over`, then to the
+    supervisor until `release`. All that concerns outputs may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -39,8 +45,18 @@ class Memory:
         self._mapped: dict[int, MappedArena] = {}
         self._output: Arena | None = None
         self._lock = threading.Lock()
+        #: Spans that are not handed over, and the threads that placed them.
+        self._placed: dict[int, int] = {}
+        #: Threads that wait for spans to come back, and none has come since they looked.
+        self._waiting: set[int] = set()
         #: How often spans came back: tells a thread that waits for space that trying is worthwhile.
-        self._releases = 0
+        self._returns = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Memory: {len(self._mapped) + len(self._descriptors)} arenas to read, "
+            f"{len(self._placed)} spans placed, {self._output!r}>"
+        )
 
     def attach(self, number: int, descriptor: int, size: int) -> None:
         """Take over the descriptor of an arena. Reading it is mapped on first use."""
@@ -52,8 +68,8 @@ class Memory:
     def array(self, tensor: Tensor, model: str, request_id: str) -> Array:
         """The tensor as an array of its shape, without copying where the bytes lie in an arena.
 
-        It aliases the arena until the request is answered. Raises InvalidArgumentError when BYTES
-        elements do not add up; the names of model and request are for its message.
+        It aliases the arena until the request is answered. Raises InvalidArgumentError when the
+        bytes do not add up; the names of model and request are for its message.
         """
         data = tensor.data
         if isinstance(data, Span):
@@ -71,25 +87,31 @@ class Memory:
             except FramingError as error:
                 message = error.about(tensor.name, model, request_id)
                 raise InvalidArgumentError(message) from None
-        array: Array = np.frombuffer(view, numpy_dtype(tensor.datatype)).reshape(tensor.shape)
+        try:
+            array: Array = np.frombuffer(view, numpy_dtype(tensor.datatype)).reshape(tensor.shape)
+        except ValueError:
+            raise InvalidArgumentError(
+                f"input '{tensor.name}' for model '{model}' has {len(view)} bytes, which is not "
+                f"what {tensor.datatype} {list(tensor.shape)} takes"
+            ) from None
         if inline and self.writable_inputs:
             return array.copy()  # the message's bytes are immutable, and these are few
         return array
 
-    def place(
-        self, name: str, array: Array, wait_for: Callable[[Callable[[], bool]], None]
-    ) -> Tensor:
+    def place(self, name: str, array: Array, wait_for: WaitFor) -> Tensor:
         """Turn an output into a tensor: inline when it is small, else a span of the output arena.
 
-        `wait_for` waits until a condition holds, and is called when the arena is full and spans
-        are still out. Raises UnavailableError when the output can never fit, InternalError when
-        its dtype has no Triton datatype.
+        Waits while the arena is full and somebody else will give spans back. Raises
+        UnavailableError when the output cannot fit, InternalError when its dtype has no Triton
+        datatype; whatever else it raises is the fault of the array's elements.
         """
         try:
             datatype = from_numpy(array.dtype)
         except ValueError as error:
             raise InternalError(f"output '{name}': {error}") from None
         shape = array.shape
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         if datatype == "BYTES":
             framed = encode_bytes(array.ravel().tolist())
             if len(framed) <= INLINE_LIMIT_BYTES:
@@ -104,13 +126,29 @@ class Memory:
         np.copyto(target, array)
         return Tensor(name, datatype, shape, Span(OUTPUT_ARENA, offset, size))
 
+    def hand_over(self, outputs: Iterable[Tensor]) -> None:
+        """The outputs are about to be sent: from now on the supervisor gives their spans back."""
+        for tensor in outputs:
+            if isinstance(tensor.data, Span):
+                with self._lock:
+                    del self._placed[tensor.data.offset]
+
+    def discard(self, outputs: Iterable[Tensor]) -> None:
+        """The outputs will not be sent: take their spans back. Who waits has to be woken."""
+        for tensor in outputs:
+            if isinstance(tensor.data, Span):
+                with self._lock:
+                    del self._placed[tensor.data.offset]
+                self.release([tensor.data.offset])
+
     def release(self, offsets: list[int]) -> None:
         """The supervisor has read these spans of the output arena."""
         assert self._output is not None
         with self._lock:
             for offset in offsets:
                 self._output.release(offset)
-            self._releases += 1
+            self._returns += 1
+            self._waiting.clear()  # all of them may try again
 
     def trim(self) -> None:
         """Give pages of the output arena back that have lain idle for a while."""
@@ -118,26 +156,43 @@ class Memory:
             with self._lock:
                 self._output.trim()
 
-    def _allocate(
-        self, name: str, size: int, wait_for: Callable[[Callable[[], bool]], None]
-    ) -> int:
+    def _allocate(self, name: str, size: int, wait_for: WaitFor) -> int:
         assert self._output is not None
+        me = threading.get_ident()
         while True:
             with self._lock:
-                seen = self._releases
+                self._waiting.discard(me)
+                seen = self._returns
                 try:
-                    return self._output.allocate(size)
+                    offset = self._output.allocate(size)
                 except UnavailableError as error:
-                    if self._output.used_bytes == 0:
+                    if size > self._output.size or not self._others_may_release(me):
                         raise UnavailableError(f"output '{name}': {error.message}") from None
-            wait_for(lambda seen=seen: self._releases != seen)  # type: ignore[misc]
+                    self._waiting.add(me)
+                else:
+                    self._placed[offset] = me
+                    return offset
+            wait_for(partial(self._has_returns_since, seen))
+
+    def _others_may_release(self, me: int) -> bool:
+        """Whether spans are with the supervisor, or with a thread that is not waiting itself.
+
+        Else nothing would ever come back: all of the arena belongs to responses that cannot be
+        finished for want of space.
+        """
+        assert self._output is not None
+        return self._output.span_count > len(self._placed) or any(
+            thread != me and thread not in self._waiting for thread in self._placed.values()
+        )
+
+    def _has_returns_since(self, seen: int) -> bool:
+        return self._returns != seen
 
     def _map(self, number: int) -> MappedArena:
-        try:
-            descriptor, size = self._descriptors.pop(number)
-        except KeyError:
-            raise InternalError(f"arena {number} was never attached to this worker") from None
-        arena = MappedArena(descriptor, size, writable=self.writable_inputs)
+        if number not in self._descriptors:
+            raise InternalError(f"arena {number} was never attached to this worker")
+        descriptor, size = self._descriptors[number]
+        arena = self._mapped[number] = MappedArena(descriptor, size, writable=self.writable_inputs)
+        del self._descriptors[number]
         os.close(descriptor)  # the mapping holds on to the memory by itself
-        self._mapped[number] = arena
         return arena

@@ -144,3 +144,8 @@ def _names(full_name: str) -> list[str]:
         return list(pool.FindEnumTypeByName(full_name).values_by_name)
     except KeyError:
         return []
+
+
+# msgspec works out a struct's fields at its first use. Threads that come to that together crash the
+# interpreter (seen with msgspec 0.22 on Python 3.12), and configurations are read in threads.
+msgspec.convert({}, ModelConfig)

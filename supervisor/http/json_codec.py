@@ -73,7 +73,7 @@ def decode_request(
         request.inputs.append(tensor)
         sizes.append(size)
     if len(sizes) > 1:
-        _refuse_duplicates("input", [tensor.name for tensor in request.inputs])
+        _refuse_duplicates(request, "input", [tensor.name for tensor in request.inputs])
     if not document.outputs:
         return ParsedRequest(request, sizes, _DEFAULT_FORMS[binary_output])
     named: dict[str, bool] = {}
@@ -82,7 +82,7 @@ def decode_request(
         named[output.name] = given.binary_data
         request.outputs.append(RequestedOutput(output.name, given.classification))
     if len(named) != len(request.outputs):
-        _refuse_duplicates("output", [output.name for output in request.outputs])
+        _refuse_duplicates(request, "output", [output.name for output in request.outputs])
     return ParsedRequest(request, sizes, OutputForms(named, binary_output))
 
 
@@ -104,11 +104,13 @@ def _is_datatype(name: str) -> TypeGuard[DataType]:
     return name in _DATATYPES
 
 
-def _refuse_duplicates(what: str, names: list[str]) -> None:
+def _refuse_duplicates(request: InferRequest, what: str, names: list[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise InvalidArgumentError(f"{what} '{name}' already exists in request")
+            raise InvalidArgumentError(
+                f"{request.log_prefix}{what} '{name}' already exists in request"
+            )
         seen.add(name)
 
 

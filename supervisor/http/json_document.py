@@ -88,9 +88,10 @@ def parse(data: bytes | memoryview) -> Document:
 def load(data: bytes | memoryview) -> Any:
     """Parse any JSON text, NaN and Infinity included; bytes that are no UTF-8 become surrogates.
 
-    Raises InternalError with the place of the mistake, InvalidArgumentError when it nests too deep.
+    A byte order mark is skipped. Raises InternalError with the place of the mistake,
+    InvalidArgumentError when it nests too deep.
     """
-    text = str(data, "utf-8", "surrogateescape")
+    text = str(data, "utf-8", "surrogateescape").removeprefix("\ufeff")
     try:
         return json.loads(text)
     except RecursionError:

@@ -15,12 +15,14 @@ import asyncio
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from ...ipc.arena import Arena, MappedArena, arena_size, create_memory
+from ...ipc.errors import UnavailableError
 from ...ipc.tensor import Span
 
 
@@ -77,7 +79,12 @@ class InputArena:
         self.number = number
         self.size = arena_size(size)
         self.descriptor = create_memory("tritonpy-inputs", self.size)
-        self._arena = Arena(self.descriptor, self.size, owner=owner)
+        self._owner = owner
+        try:
+            self._arena: Arena | None = Arena(self.descriptor, self.size, owner=owner)
+        except OSError:
+            os.close(self.descriptor)
+            raise
         self.leases = 0
         #: Who serves the requests that lease here, and is told when a lease ends.
         self.holder: Holder | None = None
@@ -89,14 +96,18 @@ class InputArena:
         """Lease `size` bytes, which are committed as they are written: a client that announces
         much and sends little holds addresses, not memory.
 
-        Raises UnavailableError when the arena is full.
+        Raises UnavailableError when the arena is full or closed.
         """
+        if self._arena is None:
+            raise UnavailableError(f"{self._owner} was unloaded")
         lease = InputLease(self, self._arena.reserve(size), size)
         self.leases += 1
         return lease
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Called by the lease: copy bytes into its span."""
+        if self._arena is None:
+            raise UnavailableError(f"{self._owner} was unloaded")
         size = len(data)
         self._arena.commit(offset, size)
         self._arena.view(offset, size)[:] = data
@@ -104,16 +115,22 @@ class InputArena:
     def release(self, offset: int) -> None:
         """Called by the lease: the span is free."""
         self.leases -= 1
-        self._arena.release(offset)
+        if self._arena is not None:
+            self._arena.release(offset)
         if self.holder is not None:
             self.holder.lease_ended()
 
     def trim(self) -> None:
         """Give back pages that have lain idle."""
-        self._arena.trim()
+        if self._arena is not None:
+            self._arena.trim()
 
     def close(self) -> None:
-        """Close our descriptor; the memory goes when the last mapping does."""
+        """Give up our descriptor and mapping; the memory goes with those of the workers.
+
+        Leases may be released later, and cannot be had or written any more.
+        """
+        self._arena = None
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -129,15 +146,23 @@ class OutputArena:
     def __init__(self, size: int, give_back: Callable[[list[int]], None]) -> None:
         self.size = arena_size(size)
         self.descriptor = create_memory("tritonpy-outputs", self.size)
-        self._mapped = MappedArena(self.descriptor, self.size, writable=False)
+        try:
+            self._mapped: MappedArena | None = MappedArena(
+                self.descriptor, self.size, writable=False
+            )
+        except OSError:
+            os.close(self.descriptor)
+            raise
         self._give_back: Callable[[list[int]], None] | None = give_back
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._exporters: dict[int, weakref.ref[object]] = {}
-        self._unread: list[int] = []
+        self._unread: deque[int] = deque()
+        self._flush_is_due = False
 
     def view(self, span: Span) -> memoryview:
         """The bytes of a span, which stays allocated until the last view of it is gone."""
+        assert self._mapped is not None, "the worker is gone"
         exporter = np.frombuffer(self._mapped.view(span.offset, span.size), np.uint8)
         offset = span.offset
         self._exporters[offset] = weakref.ref(exporter, lambda _gone: self._dropped(offset))
@@ -146,22 +171,34 @@ class OutputArena:
     def retire(self) -> None:
         """The worker is gone: views stay valid, and their memory goes with the last of them."""
         self._give_back = None
-        os.close(self.descriptor)
+        self._mapped = None  # the views keep it
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def _dropped(self, offset: int) -> None:
-        """The last view of a span is gone; on whatever thread the last reference was dropped."""
+        """The last view of a span is gone; on whatever thread the last reference was dropped.
+
+        No lock: this runs wherever the garbage collector does, also while a lock is held. It is
+        the order that counts: first the offset, then the question whether a flush is due; the
+        flush does it the other way round, so that one of the two sees the other.
+        """
         self._exporters.pop(offset, None)
         if self._give_back is None:
             return
         self._unread.append(offset)
-        if len(self._unread) > 1:
-            return  # somebody has called for a flush already
+        if self._flush_is_due or self._loop.is_closed():
+            return
+        self._flush_is_due = True
         if threading.get_ident() == self._thread:
             self._loop.call_soon(self._flush)
-        elif not self._loop.is_closed():
+        else:
             self._loop.call_soon_threadsafe(self._flush)
 
     def _flush(self) -> None:
-        offsets, self._unread = self._unread, []
+        self._flush_is_due = False
+        offsets: list[int] = []
+        while self._unread:
+            offsets.append(self._unread.popleft())
         if self._give_back is not None and offsets:
             self._give_back(offsets)

@@ -17,7 +17,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from ...ipc.errors import InternalError, StatusError
+from ...ipc.errors import InternalError
 from ...ipc.messages import Instance as InstanceMessage
 from ...ipc.messages import ModelFiles
 from ..config import defaults, parse
@@ -29,9 +29,9 @@ from ..settings import Settings
 from ..telemetry.statistics import VersionStatistics
 from ..workers import devices
 from ..workers.environment import worker_environment
-from ..workers.instance import Recipe
 from ..workers.pool import Pool
 from ..workers.process import Surroundings
+from ..workers.recipe import Recipe
 from ..workers.restarts import RestartPolicy
 from .model import ServedVersion
 from .unsupported import missing_features, refuse_unsupported
@@ -80,10 +80,9 @@ class Loader:
         instances = defaults.instances(config)
         if not instances:  # groups on GPUs, where there are none: the check says so
             self._validate(config, plan)
+        inputs = self._input_arena(plan)
         on_cpu = sum(instance.kind == "CPU" for instance in instances)
         threads = self._shares.join(on_cpu)
-        owner = f"model '{plan.name}' version {plan.version}"
-        inputs = InputArena(next(_arena_numbers), self._settings.workers.arena_bytes, owner)
         statistics = VersionStatistics(plan.name, plan.version)
         recipes = [self._recipe(plan, config, found, threads, inputs) for found in instances]
         pool = Pool(self._surroundings, recipes, statistics)
@@ -94,11 +93,9 @@ class Loader:
 
         try:
             config, served = await self._start(plan, config, pool, inputs, statistics)
-        except BaseException as error:
+        except BaseException:
             await pool.stop(_STOP_TIMEOUT)
             dissolve()
-            if isinstance(error, ExceptionGroup):
-                raise _first(error) from None
             raise
         served.on_closed = dissolve
         statistics.load_ns = time.monotonic_ns() - started
@@ -127,6 +124,17 @@ class Loader:
         served = ServedVersion(config, plan.version, pool, inputs, statistics, labels)
         await pool.load(parse.to_json(config), served.scheduler)
         return config, served
+
+    def _input_arena(self, plan: Plan) -> InputArena:
+        size = self._settings.workers.arena_bytes
+        owner = f"model '{plan.name}' version {plan.version}"
+        try:
+            return InputArena(next(_arena_numbers), size, owner)
+        except OSError as error:
+            raise InternalError(
+                f"{owner} cannot have {size} bytes of address space for its inputs: "
+                f"{error.strerror}; see --arena-byte-size"
+            ) from None
 
     def _validate(self, config: ModelConfig, plan: Plan) -> None:
         for warning in validate(config, plan.source, devices.usable_gpus(config.backend)):
@@ -185,16 +193,3 @@ def _read_labels(plan: Plan, config: ModelConfig) -> dict[str, list[str]]:
                     f"'{output.name}' cannot be read: {error}"
                 ) from None
     return labels
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The status error of a group of tasks that were started together, or whatever came first."""
-    flat: list[BaseException] = []
-    stack: list[BaseException] = [group]
-    while stack:
-        error = stack.pop()
-        if isinstance(error, BaseExceptionGroup):
-            stack.extend(reversed(error.exceptions))
-        else:
-            flat.append(error)
-    return next((error for error in flat if isinstance(error, StatusError)), flat[0])

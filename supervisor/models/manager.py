@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from ...ipc.errors import (
     InternalError,
@@ -18,20 +17,18 @@ from ...ipc.errors import (
     NotFoundError,
     StatusError,
     UnavailableError,
-    UnsupportedError,
 )
-from ..config.artefacts import complete_from_files
-from ..config.locate import Source
-from ..config.parse import from_file, from_json
 from ..config.schema import ModelConfig
-from ..repository import layout, poller, versions
-from ..repository.layout import ModelOnDisk
+from ..repository import versions
+from ..repository.layout import check_name
 from ..settings import ALL_MODELS, Settings
 from ..telemetry.statistics import StatisticsSnapshot
+from .catalogue import Catalogue, config_override
+from .entry import UNLOADED, Entry, Version
 from .index import ModelIndex
 from .loader import Loader, Plan
 from .model import ServedVersion
-from .states import VersionEvent, VersionState, transition
+from .states import VersionEvent, VersionState
 
 log = logging.getLogger(__name__)
 
@@ -40,53 +37,6 @@ _DRAIN_TIMEOUT = 600.0
 
 #: How long a model may take to finalize (seconds).
 _FINALIZE_TIMEOUT = 30.0
-
-
-@dataclass(slots=True)
-class Version:
-    """A version of a model that somebody asked for at some time."""
-
-    number: int
-    state: VersionState = VersionState.UNKNOWN
-    reason: str = ""
-    #: What answers requests, while there is such a thing.
-    served: ServedVersion | None = None
-    #: What was unloaded last, until it has finished its requests and ended.
-    leaving: ServedVersion | None = None
-
-
-@dataclass(slots=True)
-class Entry:
-    """A model that is known by name: its versions, and what its folder looked like when loaded."""
-
-    name: str
-    versions: dict[int, Version] = field(default_factory=dict[int, Version])
-    #: Why nothing of it could be loaded at all, when it has no version to blame.
-    reason: str = ""
-    fingerprint: poller.Fingerprint | None = None
-    #: What the folder looked like when it was last tried to load it, whatever came of it.
-    tried: poller.Fingerprint | None = None
-    #: The configuration was given by the load API: the files do not decide.
-    overridden: bool = False
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    latest: ServedVersion | None = None
-
-    def event(self, number: int, event: VersionEvent, reason: str = "") -> Version:
-        """Something has happened to a version."""
-        version = self.versions.setdefault(number, Version(number))
-        subject = f"model '{self.name}' version {number}"
-        version.state = transition(subject, version.state, event)
-        version.reason = reason
-        return version
-
-    def is_as_loaded(self, fingerprint: poller.Fingerprint) -> bool:
-        """Whether what serves was loaded from files that look like this."""
-        serves_files = self.latest is not None and not self.overridden
-        return serves_files and fingerprint == self.fingerprint
-
-    def ready(self) -> list[int]:
-        """The versions that are ready, ascending."""
-        return sorted(n for n, v in self.versions.items() if v.state is VersionState.READY)
 
 
 class ModelManager:
@@ -102,8 +52,10 @@ class ModelManager:
         self._loader = loader
         self._on_retired = on_retired
         self._entries: dict[str, Entry] = {}
-        self._on_disk: dict[str, list[ModelOnDisk]] = {}
+        self._catalogue = Catalogue(settings)
         self._loading = asyncio.Semaphore(max(1, settings.models.load_threads))
+        #: Loads and unloads under way, and what goes on behind them.
+        self._operations: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         #: Replaced or unloaded, and not ended yet, in the order in which they left.
         self._leaving: list[ServedVersion] = []
@@ -121,24 +73,28 @@ class ModelManager:
         A model that fails is told in the log and in the index; the rest is served. Raises
         InvalidArgumentError when a repository cannot be read at all.
         """
-        await self._look()
+        await self._catalogue.look()
         control = self._settings.models
         if control.mode != "explicit" or ALL_MODELS in control.startup:
-            wanted: Sequence[str] = list(self._on_disk)
+            wanted: Sequence[str] = self._catalogue.names
         else:
             wanted = control.startup
-        await asyncio.gather(*(self._load_quietly(name) for name in wanted))
+        await asyncio.gather(*(self._operate(self._load_quietly(name)) for name in wanted))
         self._started = True
         if control.mode == "poll" and control.poll_secs:
             self._in_background(self._poll(control.poll_secs))
 
-    async def stop(self, drain_timeout: float) -> None:
-        """Unload everything, giving what runs so many seconds to finish."""
-        for task in list(self._background):
-            if not task.done():
-                task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await asyncio.gather(*(self._retire(served, drain_timeout) for served in self.all_served()))
+    async def stop(self, drain_timeout: float, stop_timeout: float) -> bool:
+        """Unload everything: what runs has so many seconds to finish, then models to finalize.
+
+        Loads that are under way are given up. False when something did not finish in time.
+        """
+        tasks = [*self._operations, *self._background]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        ends = [self._retire(one, drain_timeout, stop_timeout) for one in self.all_served()]
+        return all(await asyncio.gather(*ends))
 
     @property
     def running(self) -> int:
@@ -150,24 +106,9 @@ class ModelManager:
     def version(self, model: str, version: int | None) -> ServedVersion:
         """The version that serves, or the latest one. Raises NotFoundError or UnavailableError."""
         entry = self._entries.get(model)
-        if entry is None:
+        if entry is None or entry.is_blank:
             raise NotFoundError(f"Request for unknown model: '{model}' is not found")
-        if version is None:
-            if entry.latest is None:
-                raise NotFoundError(
-                    f"Request for unknown model: '{model}' has no available versions"
-                )
-            return entry.latest
-        found = entry.versions.get(version)
-        if found is None:
-            raise NotFoundError(
-                f"Request for unknown model: '{model}' version {version} is not found"
-            )
-        if found.served is None or found.state is not VersionState.READY:
-            raise UnavailableError(
-                f"Request for unknown model: '{model}' version {version} is not at ready state"
-            )
-        return found.served
+        return entry.serving(version)
 
     def ready_versions(self, model: str) -> list[int]:
         """The versions of a model that are ready, ascending; none of a model that is unknown."""
@@ -177,27 +118,19 @@ class ModelManager:
     def is_ready(self) -> bool:
         """Whether the start is over and, with strict readiness, every model is ready.
 
-        A version that was unloaded on request does not count; one without a running instance does.
+        A model that was unloaded on request does not count.
         """
         if not self._started:
             return False
         if not self._settings.strict_readiness:
             return True
-        for entry in self._entries.values():
-            if not entry.versions:
-                return False
-            for version in entry.versions.values():
-                if version.state is VersionState.UNAVAILABLE and version.reason == _UNLOADED:
-                    continue
-                if version.state is not VersionState.READY or version.served is None:
-                    return False
-                if not version.served.pool.is_ready:
-                    return False
-        return True
+        return all(entry.is_ready for entry in self._entries.values())
 
     def all_served(self) -> list[ServedVersion]:
         """All versions that serve, by name and number; then those that are still finishing."""
-        serving = [served for _name, entry in sorted(self._entries.items()) for served in _served(entry)]
+        serving = [
+            served for _name, entry in sorted(self._entries.items()) for served in _served(entry)
+        ]
         return [*serving, *self._leaving]
 
     def statistics(self) -> list[StatisticsSnapshot]:
@@ -208,21 +141,14 @@ class ModelManager:
     def index(self, ready: bool) -> list[ModelIndex]:
         """All models, or only what is ready; the versions of each in order."""
         lines: list[ModelIndex] = []
-        for name in sorted(self._entries.keys() | self._on_disk.keys()):
+        for name in sorted({*self._entries, *self._catalogue.names}):
             entry = self._entries.get(name)
-            found = self._index_of(name, entry)
+            if entry is not None and not entry.is_blank:
+                found = entry.index()
+            else:
+                found = [ModelIndex(name)] if name in self._catalogue.names else []
             lines += [line for line in found if not ready or line.state == "READY"]
         return lines
-
-    def _index_of(self, name: str, entry: Entry | None) -> list[ModelIndex]:
-        if entry is None:
-            return [ModelIndex(name)]
-        if not entry.versions:
-            return [ModelIndex(name, state="UNAVAILABLE", reason=entry.reason)]
-        return [
-            ModelIndex(name, str(number), version.state.value, version.reason)
-            for number, version in sorted(entry.versions.items())
-        ]
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -233,12 +159,12 @@ class ModelManager:
         model, InvalidArgumentError when loading it failed.
         """
         self._check_explicit()
-        layout.check_name(model)
-        override = _config_override(model, parameters)
-        await self._look(model)
-        if not self._on_disk.get(model):
+        check_name(model)
+        override = config_override(model, parameters)
+        await self._catalogue.look(model)
+        if model not in self._catalogue.names:
             raise InternalError(f"failed to load '{model}', failed to poll from model repository")
-        await self._load(model, override)
+        await self._operate(self._load(model, override))
 
     async def unload(self, model: str) -> None:
         """Stop serving a model; its requests finish and its memory is freed in the background.
@@ -246,7 +172,7 @@ class ModelManager:
         A model that is not loaded is no error. Raises UnavailableError outside of explicit mode.
         """
         self._check_explicit()
-        await self._unload(model)
+        await self._operate(self._unload(model))
 
     async def _load_quietly(self, model: str) -> None:
         """Load a model whose failure only the log and the index will tell."""
@@ -254,46 +180,42 @@ class ModelManager:
             await self._load(model, None)
         except StatusError:
             pass  # logged where it happened
+        except Exception:  # the supervision loop: a model fails alone, whatever we did wrong
+            log.exception("failed to load '%s'", model)
 
     async def _load(self, model: str, override: ModelConfig | None) -> None:
         entry = self._entries.setdefault(model, Entry(model))
         async with entry.lock:
             try:
-                found = self._unique(model)
-                fingerprint = await asyncio.to_thread(poller.fingerprint, found.directory)
+                fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, model)
                 if override is None and entry.is_as_loaded(fingerprint):
                     return
                 entry.tried = fingerprint
-                config, source = await asyncio.to_thread(self._read_config, found, override)
+                found = self._catalogue.place(model)
+                config, source = await asyncio.to_thread(self._catalogue.config, found, override)
             except StatusError as error:
                 raise self._poll_failed(entry, error) from None
             try:
                 numbers = versions.select(config.version_policy, found.versions, model)
             except StatusError as error:
                 raise self._load_failed(entry, error) from None
-            await self._replace(entry, found, config, source, numbers)
+            plans = [Plan(model, number, found.directory, config, source) for number in numbers]
+            await self._replace(entry, plans)
             entry.fingerprint = fingerprint
             entry.overridden = override is not None
 
-    async def _replace(
-        self,
-        entry: Entry,
-        found: ModelOnDisk,
-        config: ModelConfig,
-        source: Source,
-        numbers: Sequence[int],
-    ) -> None:
+    async def _replace(self, entry: Entry, plans: Sequence[Plan]) -> None:
         """Load these versions, and serve them and no others. All of them or none."""
+        numbers = [plan.version for plan in plans]
         for number in numbers:
             entry.event(number, VersionEvent.LOAD_REQUESTED)
             log.info("loading: %s:%d", entry.name, number)
-        results = await asyncio.gather(
-            *(
-                self._load_version(Plan(entry.name, number, found.directory, config, source))
-                for number in numbers
-            ),
-            return_exceptions=True,
-        )
+        try:
+            results = await self._load_versions(plans)
+        except asyncio.CancelledError:
+            for number in numbers:
+                entry.event(number, VersionEvent.LOAD_FAILED, "Unavailable: the server is stopping")
+            raise
         loaded = [result for result in results if isinstance(result, ServedVersion)]
         if len(loaded) < len(results):
             await asyncio.gather(*(served.close(_FINALIZE_TIMEOUT) for served in loaded))
@@ -313,6 +235,21 @@ class ModelManager:
             if old is not None:
                 self._leave(entry, entry.versions[number], old)
         log.info("successfully loaded '%s'", entry.name)
+
+    async def _load_versions(self, plans: Sequence[Plan]) -> list[ServedVersion | BaseException]:
+        """Load side by side; when that is cancelled, nothing is left of any of them."""
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self._load_version(plan)) for plan in plans]
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            loaded = [one for one in ended if isinstance(one, ServedVersion)]
+            await asyncio.gather(*(served.close(_FINALIZE_TIMEOUT) for served in loaded))
+            raise
+        return [task.exception() or task.result() for task in tasks]
 
     async def _load_version(self, plan: Plan) -> ServedVersion:
         async with self._loading:
@@ -362,15 +299,14 @@ class ModelManager:
             entry.latest = None
             entry.fingerprint = entry.tried = None
             entry.overridden = False
+            entry.reason = ""
             for version in entry.versions.values():
                 if version.served is not None:
                     entry.event(version.number, VersionEvent.UNLOAD_REQUESTED)
                     self._leave(entry, version, version.served)
                     version.served = None
                 elif version.state is VersionState.UNAVAILABLE:
-                    version.reason = _UNLOADED  # it failed, and nobody wants it any more
-            if not entry.versions:
-                del self._entries[model]
+                    version.reason = UNLOADED  # it failed, and nobody wants it any more
 
     def _leave(self, entry: Entry, version: Version, served: ServedVersion) -> None:
         """Have what served a version finish and end in the background."""
@@ -378,106 +314,50 @@ class ModelManager:
         self._leaving.append(served)
         self._in_background(self._retire_version(entry, version, served))
 
-    async def _retire_version(
-        self, entry: Entry, version: Version, served: ServedVersion
-    ) -> None:
+    async def _retire_version(self, entry: Entry, version: Version, served: ServedVersion) -> None:
         """Let it finish what it has, end it, and say so, unless a newer one took over."""
-        await self._retire(served, _DRAIN_TIMEOUT)
+        await self._retire(served, _DRAIN_TIMEOUT, _FINALIZE_TIMEOUT)
         if version.leaving is served:
             version.leaving = None
             if version.state is VersionState.UNLOADING:
-                entry.event(served.version, VersionEvent.UNLOADED, _UNLOADED)
+                entry.event(served.version, VersionEvent.UNLOADED, UNLOADED)
         log.info("successfully unloaded '%s' version %d", served.name, served.version)
 
-    async def _retire(self, served: ServedVersion, drain_timeout: float) -> None:
-        await served.retire(drain_timeout, _FINALIZE_TIMEOUT)
+    async def _retire(
+        self, served: ServedVersion, drain_timeout: float, stop_timeout: float
+    ) -> bool:
+        """End it; False when something did not finish in time."""
+        in_time = await served.retire(drain_timeout, stop_timeout)
         if served in self._leaving:
             self._leaving.remove(served)
         self._on_retired(served)
+        return in_time
 
-    # --- the repositories -------------------------------------------------------------------------
-
-    async def _look(self, model: str | None = None) -> None:
-        """Look at the repositories, or at one model in them."""
-        name = self._settings.models.config_name
-        found: dict[str, list[ModelOnDisk]] = {}
-        for repository in self._settings.repositories:
-            if model is None:
-                there = await asyncio.to_thread(layout.find_models, repository, name)
-            else:
-                one = await asyncio.to_thread(layout.find_model, repository, model, name)
-                there = [one] if one is not None else []
-            for item in there:
-                found.setdefault(item.name, []).append(item)
-        if model is None:
-            for items in found.values():
-                for reason in (reason for item in items for reason in item.ignored):
-                    log.warning("%s", reason)
-            self._on_disk = found
-        elif found:
-            self._on_disk.update(found)
-        else:
-            self._on_disk.pop(model, None)
-
-    def _unique(self, model: str) -> ModelOnDisk:
-        found = self._on_disk.get(model, [])
-        if not found:
-            raise NotFoundError(f"no model repository has a model '{model}' any more")
-        if len(found) > 1:
-            places = ", ".join(item.repository for item in found)
-            raise InvalidArgumentError(
-                f"model '{model}' is not unique across all model repositories: it is in {places}"
-            )
-        return found[0]
-
-    def _read_config(
-        self, found: ModelOnDisk, override: ModelConfig | None
-    ) -> tuple[ModelConfig, Source]:
-        """The configuration as far as the files tell it. Blocking."""
-        if override is not None:
-            config, source = override, Source(f"the configuration given to load '{found.name}'")
-        elif found.config_path is not None:
-            config, source = from_file(found.config_path)
-        elif self._settings.models.strict_config:
-            raise InvalidArgumentError(
-                f"model '{found.name}' has no config.pbtxt in {found.directory}, and "
-                f"auto-completion is off"
-            )
-        else:
-            config, source = ModelConfig(), Source(f"the configuration of '{found.name}'")
-        layout.check_config_name(found, config, source)
-        for number in versions.missing(config.version_policy, found.versions):
-            log.warning(
-                "the version policy of model '%s' names version %d, which is not there",
-                found.name,
-                number,
-            )
-        return complete_from_files(config, found.name, found.sample_directory, source), source
+    # --- polling ----------------------------------------------------------------------------------
 
     async def _poll(self, seconds: float) -> None:
         """Every so often, do what has changed in the repositories."""
         while True:
             await asyncio.sleep(seconds)
             try:
-                await self._look()
+                await self._catalogue.look()
             except StatusError as error:
                 log.error("polling failed, nothing is changed: %s", error.message)
                 continue
-            gone = [name for name in self._entries if name not in self._on_disk]
-            await asyncio.gather(
-                *(self._load_if_changed(name) for name in self._on_disk),
-                *(self._unload(name) for name in gone),
-            )
+            known = self._catalogue.names
+            for name in {*known, *self._entries}:
+                entry = self._entries.get(name)
+                if entry is not None and entry.lock.locked():
+                    continue  # a model that takes long to load must not hold up the others
+                change = self._load_if_changed(name) if name in known else self._unload(name)
+                self._begin(change)
 
     async def _load_if_changed(self, model: str) -> None:
         """Load a model unless it was tried with these very files, be it in vain."""
         entry = self._entries.get(model)
-        places = self._on_disk[model]
-        if entry is not None and entry.tried is not None and len(places) == 1:
-            fingerprint = await asyncio.to_thread(poller.fingerprint, places[0].directory)
-            if fingerprint == entry.tried:
-                return
-        await self._load_quietly(model)
+        fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, model)
+        if entry is None or fingerprint != entry.tried:
+            await self._load_quietly(model)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -486,6 +366,21 @@ class ModelManager:
             raise UnavailableError(
                 "explicit model load / unload is not allowed if polling is enabled"
             )
+
+    async def _operate(self, work: Coroutine[None, None, None]) -> None:
+        """Do something to a model, to its end: whoever asked for it may go away meanwhile."""
+        await asyncio.shield(self._begin(work))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._operations.add(task)
+        task.add_done_callback(self._operation_done)
+        return task
+
+    def _operation_done(self, task: asyncio.Task[None]) -> None:
+        self._operations.discard(task)
+        if not task.cancelled():
+            task.exception()  # logged where it happened, and raised to whoever still waits
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -498,29 +393,5 @@ class ModelManager:
             log.error("a background task of the model manager failed", exc_info=error)
 
 
-#: The reason of a version that was unloaded because somebody wanted it so.
-_UNLOADED = "unloaded"
-
-
 def _served(entry: Entry) -> list[ServedVersion]:
     return [v.served for _n, v in sorted(entry.versions.items()) if v.served is not None]
-
-
-def _config_override(
-    model: str, parameters: Mapping[str, str | bytes | int | bool]
-) -> ModelConfig | None:
-    """The configuration that a load request brings along, if it does."""
-    for name, value in parameters.items():
-        if name.startswith("file:"):
-            raise UnsupportedError(
-                f"load parameter '{name}' of model '{model}': overriding files is not supported "
-                f"by this version of the server"
-            )
-        if name != "config":
-            raise InvalidArgumentError(f"unrecognized load parameter '{name}'.")
-        if not isinstance(value, str):
-            raise InvalidArgumentError(
-                f"load parameter 'config' of model '{model}' must be a string of JSON"
-            )
-        return from_json(value, f"the configuration given to load '{model}'")
-    return None

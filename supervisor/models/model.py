@@ -99,24 +99,35 @@ class ServedVersion:
         if not self.running:
             self._quiet.set()
 
-    async def retire(self, drain_timeout: float, stop_timeout: float) -> None:
-        """Finish what is running, then end the instances; what takes too long is lost."""
+    async def retire(self, drain_timeout: float, stop_timeout: float) -> bool:
+        """Finish what is running, then end the instances; what takes too long is lost.
+
+        False when something did take too long.
+        """
+        drained = True
         try:
             async with asyncio.timeout(drain_timeout):
                 while self.running:
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
+            drained = False
             self.scheduler.fail_queued(
                 f"model '{self.name}' version {self.version} was unloaded before the request ran"
             )
-        await self.close(stop_timeout)
+        return await self.close(stop_timeout) and drained
 
-    async def close(self, stop_timeout: float) -> None:
-        """End the instances now."""
-        await self.pool.stop(stop_timeout)
+    async def close(self, stop_timeout: float) -> bool:
+        """End the instances now. Whatever is left is answered; a second time is harmless.
+
+        False when an instance had to be killed.
+        """
+        finalized = await self.pool.stop(stop_timeout)
+        self.scheduler.fail_queued(f"model '{self.name}' version {self.version} was unloaded")
         self.scheduler.close()
-        self.on_closed()
+        on_closed, self.on_closed = self.on_closed, _nothing
+        on_closed()
+        return finalized
 
     def trim(self) -> None:
         """Give back memory that lies idle."""
@@ -135,6 +146,10 @@ class ServedVersion:
             _release(request)
         self._running -= 1
         self.lease_ended()
+
+
+def _nothing() -> None:
+    """What is left to do when a version is closed again."""
 
 
 def _release(request: InferRequest) -> None:

@@ -5,12 +5,11 @@ the total stays within max_batch_size and its tensors look like the first one's.
 order:
 
 1. The largest preferred size is reached, or the next request does not fit: the batch cannot grow,
-it
-   goes.
+   it goes.
 2. A smaller preferred size was passed on the way and the oldest request is still within its delay:
    that many go. Past the delay everything gathered goes, preferred or not.
 3. No delay is configured: what is there goes. Otherwise look again when the oldest one's delay
-ends.
+   ends.
 
 One rule is ours: an instance that is busy is sent a batch ahead of time only under rule 1, so that
 it never idles between full batches, and a batch that may still grow keeps growing meanwhile.

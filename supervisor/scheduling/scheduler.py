@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..request import FailureReason, InferRequest, InferResponse
+
+log = logging.getLogger(__name__)
 
 _keys = itertools.count(1)
 
@@ -40,7 +43,10 @@ class Work:
         self.responses += 1
         if response.final:
             self.on_final(self, response, failure)
-        self.respond(response)
+        try:
+            self.respond(response)
+        except Exception:  # whoever asked has a fault: the others in the batch get their answers
+            log.exception("%sdelivering a response failed", self.request.log_prefix)
 
 
 class Runner(Protocol):

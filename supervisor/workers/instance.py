@@ -10,36 +10,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ...ipc import messages
-from ...ipc.errors import InternalError, StatusError, UnavailableError, from_code
+from ...ipc.errors import InternalError, StatusError, from_code
 from ...ipc.messages import FromWorker
 from ...ipc.tensor import Span
 from ..log import model_record, worker_line
-from ..memory.buffers import InputArena, OutputArena
-from ..request import InferResponse
+from ..memory.buffers import OutputArena
 from ..scheduling.scheduler import Work
 from .process import Exit, Surroundings, WorkerProcess
-from .restarts import RestartPolicy, Restarts
-from .states import ALIVE, WorkerEvent, WorkerState, transition
+from .recipe import Recipe
+from .restarts import Restarts
+from .states import ALIVE, ENDED, WorkerEvent, WorkerState, transition
+from .translation import request_message, response_of
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """All that is needed to start a worker for an instance, the first time and every time."""
-
-    files: messages.ModelFiles
-    instance: messages.Instance
-    environment: Mapping[str, str]
-    backend_config: Mapping[str, str]
-    inputs: InputArena
-    output_arena_size: int
-    start_timeout: float
-    restart_policy: RestartPolicy
 
 
 class Owner(Protocol):
@@ -86,7 +72,8 @@ class Instance:
         self._open: dict[int, Work] = {}
         self._next_batch = 1
         self._timer: asyncio.TimerHandle | None = None
-        #: What the first start is waiting for: Started, Described, Loaded, one after the other.
+        #: What the first start waits or waited for: Started, Described, Loaded, one after the
+        #: other. None afterwards, when a worker that is lost is started again.
         self._awaited: asyncio.Future[str] | None = None
         self._failure: StatusError | None = None
         self._ended = asyncio.Event()
@@ -121,52 +108,42 @@ class Instance:
 
     async def start(self) -> None:
         """Start the first worker. Raises StatusError, with the worker's last words, on failure."""
-        self._awaited = asyncio.get_running_loop().create_future()
+        awaited = self._expect()
         self._spawn()
-        await self._awaited
+        await awaited
 
     async def describe(self, config: str) -> str:
         """Have the backend complete the configuration. Raises StatusError when it cannot."""
         recipe = self._recipe
-        self._awaited = asyncio.get_running_loop().create_future()
+        awaited = self._expect()
         self._send(
             messages.Describe(recipe.files, config, recipe.instance, dict(recipe.backend_config))
         )
-        return await self._awaited
+        return await awaited
 
     async def load_model(self, config: str) -> None:
         """Load the model by its complete configuration. Raises StatusError when that fails."""
+        awaited = self._expect()
         self._config = config
-        self._awaited = asyncio.get_running_loop().create_future()
         self._send_load()
-        await self._awaited
-        self._awaited = None
+        await awaited
 
     # --- batches ----------------------------------------------------------------------------------
 
     def execute(self, batch: Sequence[Work]) -> None:
-        """Send a batch to the worker."""
+        """Send a batch to the worker. Raises what the encoder does when that cannot be done."""
         number = self._next_batch
         self._next_batch = number + 1
         self._batches[number] = batch
-        requests: list[messages.Request] = []
         for work in batch:
-            request = work.request
             self._open[work.key] = work
-            requests.append(
-                messages.Request(
-                    work.key,
-                    request.inputs,
-                    request.wanted,
-                    request.id,
-                    request.parameters,
-                    request.correlation_id,
-                    request.flags,
-                    request.priority,
-                    request.timeout_us,
-                )
-            )
-        self._send(messages.Execute(number, requests))
+        try:
+            self._send(messages.Execute(number, [request_message(work) for work in batch]))
+        except Exception:
+            del self._batches[number]
+            for work in batch:
+                del self._open[work.key]
+            raise
 
     def cancel(self, work: Work) -> bool:
         """Tell the worker that the client has gone; False when the request is not here."""
@@ -182,19 +159,23 @@ class Instance:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    async def stop(self, patience: float) -> None:
-        """Have the worker finalize its model and exit; kill it when that takes too long."""
+    async def stop(self, patience: float) -> bool:
+        """Have the worker finalize its model and exit; False when it is killed for taking too long.
+
+        A worker whose model is not loaded has nothing to finalize and is killed at once: it would
+        not even hear of it before the model is loaded.
+        """
         was = self.state
         self._move(WorkerEvent.STOP_REQUESTED)
         if self._timer is not None:
             self._timer.cancel()
         if self.state is not WorkerState.STOPPING:
-            return
+            return True
         assert self._process is not None
-        if was is WorkerState.STARTING:
-            self._process.kill()
-        elif was is not WorkerState.STOPPING:
+        if was is WorkerState.READY:
             self._send(messages.Stop())
+        elif was is not WorkerState.STOPPING:
+            self._process.kill()
         try:
             async with asyncio.timeout(patience):
                 await self._ended.wait()
@@ -206,6 +187,8 @@ class Instance:
             )
             self._process.kill()
             await self._ended.wait()
+            return False
+        return True
 
     def kill(self) -> None:
         """End the worker now; what it was doing is lost."""
@@ -213,6 +196,15 @@ class Instance:
             self._process.kill()
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _expect(self) -> asyncio.Future[str]:
+        """The worker's next answer. Raises StatusError when it can give none any more."""
+        if self.state in ENDED:
+            raise self._failure or InternalError(
+                self.reason or f"model instance '{self.name}' was stopped"
+            )
+        self._awaited = asyncio.get_running_loop().create_future()
+        return self._awaited
 
     def _move(self, event: WorkerEvent) -> None:
         self.state = transition(f"model instance '{self.name}'", self.state, event)
@@ -231,9 +223,10 @@ class Instance:
             on_line=self._line,
             on_exit=self._exited,
         )
-        self._process = process
-        self._outputs = OutputArena(recipe.output_arena_size, self._give_back)
+        self._outputs = None
         try:
+            self._outputs = OutputArena(recipe.output_arena_size, self._give_back)
+            self._process = process
             process.spawn()
         except OSError as error:
             self._failure = InternalError(
@@ -304,6 +297,7 @@ class Instance:
         if self._awaited is None:
             log.info("model instance '%s' serves again", self.name)
         self._resolve("")
+        self._awaited = None
         self._owner.instance_ready(self)
 
     def _load_failed(self, message: messages.LoadFailed) -> None:
@@ -340,28 +334,13 @@ class Instance:
     def _respond(self, answer: messages.Response) -> None:
         final = answer.final
         work = self._open.pop(answer.key, None) if final else self._open.get(answer.key)
-        files = self._recipe.files
-        outputs = answer.outputs
-        for tensor in outputs:
+        # Also of an answer that nobody waits for: its memory is given back with its views.
+        for tensor in answer.outputs:
             if isinstance(tensor.data, Span):
                 assert self._outputs is not None
                 tensor.data = self._outputs.view(tensor.data)
-        if work is None:
-            return
-        error = None
-        if answer.error is not None:
-            error = from_code(answer.error.code, answer.error.message)
-        work.answer(
-            InferResponse(
-                files.name,
-                files.version,
-                work.request.id,
-                outputs,
-                answer.parameters,
-                error,
-                final,
-            )
-        )
+        if work is not None:
+            work.answer(response_of(work, answer, self._recipe.files))
 
     def _line(self, stream: str, text: str) -> None:
         worker_line(self.name, stream, text)
@@ -374,8 +353,8 @@ class Instance:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        assert self._outputs is not None
-        self._outputs.retire()
+        if self._outputs is not None:
+            self._outputs.retire()
         orphans = list(self._open.values())
         self._open.clear()
         self._batches.clear()
@@ -392,6 +371,7 @@ class Instance:
             self._ended.set()
             if not self._awaited.done():
                 self._awaited.set_exception(self._failure or InternalError(self.reason))
+                self._awaited.exception()  # whoever waits may be cancelled and never look
             return
         self._restart(orphans)
 
@@ -420,11 +400,3 @@ class Instance:
             log.error("%s; it is started again in %g seconds", self.reason, delay)
             self._timer = asyncio.get_running_loop().call_later(delay, self._spawn)
         self._owner.instance_lost(self, orphans, self.reason)
-
-
-def lost_with_worker(work: Work, reason: str) -> StatusError:
-    """What a client is told whose request went down with its worker."""
-    request = work.request
-    return UnavailableError(
-        f"{request.log_prefix}the request to model '{request.model}' was lost: {reason}"
-    )

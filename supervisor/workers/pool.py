@@ -8,18 +8,22 @@ batches.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from ...ipc import messages
-from ...ipc.errors import CancelledError, StatusError
-from ..request import InferResponse
+from ...ipc.errors import CancelledError, InternalError, StatusError, UnavailableError
+from ..request import FailureReason, InferResponse
 from ..scheduling.scheduler import Work
 from ..telemetry.statistics import VersionStatistics
-from .instance import Instance, Recipe, lost_with_worker
+from .instance import Instance
 from .process import Surroundings
+from .recipe import Recipe
 from .states import ENDED, WorkerState
+
+log = logging.getLogger(__name__)
 
 #: A request whose workers died this often is not tried again: it may be what kills them.
 MOST_DEATHS = 2
@@ -82,14 +86,24 @@ class Pool:
         """
         self._feeder = feeder
         first, *others = self.instances
-        async with asyncio.TaskGroup() as group:
-            group.create_task(first.load_model(config))
-            for instance in others:
-                group.create_task(_start_and_load(instance, config))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(first.load_model(config))
+                for instance in others:
+                    group.create_task(_start_and_load(instance, config))
+        except ExceptionGroup as errors:
+            expected = errors.subgroup(StatusError) or errors
+            raise expected.exceptions[0] from None
 
-    async def stop(self, patience: float) -> None:
-        """Finalize and end all workers."""
-        await asyncio.gather(*(instance.stop(patience) for instance in self.instances))
+    async def stop(self, patience: float) -> bool:
+        """Finalize and end all workers. What they had is answered, what is queued is not run.
+
+        False when a model that was loaded did not finalize in time.
+        """
+        self._idle.clear()
+        self._spare.clear()
+        ends = await asyncio.gather(*(instance.stop(patience) for instance in self.instances))
+        return all(ends)
 
     def trim(self) -> None:
         """Have all workers give back memory that they do not use."""
@@ -100,6 +114,16 @@ class Pool:
     def is_ready(self) -> bool:
         """Whether at least one instance is up."""
         return any(instance.state is WorkerState.READY for instance in self.instances)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no instance will ever come back."""
+        return all(instance.state in ENDED for instance in self.instances)
+
+    def failure(self) -> str:
+        """Why instances that do not run ended; "" when none did."""
+        reasons = [instance.reason for instance in self.instances if instance.reason]
+        return "; ".join(dict.fromkeys(reasons))
 
     def refusal(self) -> str | None:
         """Why no request may be queued now, or None when it may.
@@ -113,11 +137,11 @@ class Pool:
             if instance.state is WorkerState.BACKOFF:
                 at = instance.restart_at
                 soonest = at if soonest is None else min(soonest, at)
-            elif instance.state not in ENDED:
+            elif instance.state in (WorkerState.STARTING, WorkerState.LOADING):
                 return None
         if soonest is not None and soonest - time.monotonic() <= PATIENCE:
             return None
-        reasons = "; ".join(i.reason for i in self.instances if i.reason)
+        reasons = self.failure()
         return (
             f"model '{self._model}' version {self._version} has no instance that runs"
             f"{': ' + reasons if reasons else ''}"
@@ -137,12 +161,17 @@ class Pool:
 
     def run(self, batch: Sequence[Work]) -> None:
         """Send a batch to an idle instance, or else to one with room to spare."""
+        instance = self._idle[-1] if self._idle else self._spare[0]
+        try:
+            instance.execute(batch)
+        except Exception as error:  # what cannot be encoded fails alone
+            log.exception("a batch for model instance '%s' cannot be sent", instance.name)
+            asyncio.get_running_loop().call_soon(self._not_sent, batch, error)
+            return
         if self._idle:
-            instance = self._idle.pop()
-            self._spare.append(instance)
+            self._spare.append(self._idle.pop())
         else:
-            instance = self._spare.pop(0)
-        instance.execute(batch)
+            self._spare.pop(0)
 
     def cancel(self, work: Work) -> None:
         """The client has gone: tell the worker that has the request."""
@@ -160,6 +189,8 @@ class Pool:
 
     def instance_freed(self, instance: Instance) -> None:
         """A batch is executed: what waits can run before its responses are delivered."""
+        if instance.state is not WorkerState.READY:
+            return  # it is being stopped, and gets no more
         if instance.load == 0:
             self._spare.remove(instance)
             self._idle.append(instance)
@@ -175,7 +206,8 @@ class Pool:
                 has_room.remove(instance)
         for work in reversed(orphans):
             work.deaths += 1
-            again = instance.pure and not work.responses and not work.cancelled
+            crashed = instance.state is not WorkerState.EXITED
+            again = crashed and instance.pure and not work.responses and not work.cancelled
             if again and work.deaths < MOST_DEATHS and self._feeder is not None:
                 self._feeder.enqueue_first(work)
             else:
@@ -207,15 +239,25 @@ class Pool:
         )
 
     def _give_up(self, work: Work, reason: str) -> None:
-        error: StatusError = (
-            CancelledError(f"{work.request.log_prefix}Request cancelled")
-            if work.cancelled
-            else lost_with_worker(work, reason)
+        prefix = work.request.log_prefix
+        if work.cancelled:
+            self._fail(work, CancelledError(f"{prefix}Request cancelled"), "CANCELED")
+            return
+        self._fail(
+            work,
+            UnavailableError(f"{prefix}the request to model '{self._model}' was lost: {reason}"),
+            "BACKEND",
         )
-        work.answer(
-            InferResponse(self._model, self._version, work.request.id, error=error),
-            "CANCELED" if work.cancelled else "BACKEND",
-        )
+
+    def _not_sent(self, batch: Sequence[Work], error: Exception) -> None:
+        for work in batch:
+            prefix = work.request.log_prefix
+            message = f"{prefix}the request cannot be sent to a worker: {error}"
+            self._fail(work, InternalError(message), "OTHER")
+
+    def _fail(self, work: Work, error: StatusError, reason: FailureReason) -> None:
+        response = InferResponse(self._model, self._version, work.request.id, error=error)
+        work.answer(response, reason)
 
 
 async def _start_and_load(instance: Instance, config: str) -> None:

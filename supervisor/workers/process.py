@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import secrets
 import shutil
@@ -24,6 +25,8 @@ from ...ipc.lifeline import MARK, WORKER_MARK, kill_group, kill_marked
 from ...ipc.messages import AttachArena, FromWorker, ToWorker
 from .output import OutputReader
 from .sentinel import Sentinel
+
+log = logging.getLogger(__name__)
 
 _serial = itertools.count(1)
 
@@ -71,10 +74,11 @@ class WorkerProcess:
         self.generation = secrets.token_hex(8)
         self._surroundings = surroundings
         self._environment = environment
+        self._on_message = on_message
         self._on_line = on_line
         self._on_exit = on_exit
         self._directory = os.path.join(surroundings.runtime_directory, f"w{next(_serial)}")
-        self._channel = SupervisorChannel(surroundings.context, self._directory, on_message)
+        self._channel = SupervisorChannel(surroundings.context, self._directory, self._receive)
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._readers: list[OutputReader] = []
@@ -92,11 +96,23 @@ class WorkerProcess:
 
     def spawn(self) -> None:
         """Start the process. Must run on the main thread: the worker dies with the thread that
-        forked it. Raises OSError when the system refuses.
+        forked it. Raises OSError, and leaves nothing behind, when the system refuses.
         """
-        os.mkdir(self._directory, 0o750)
-        self._channel.open()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            os.mkdir(self._directory, 0o750)
+            self._channel.open()
+            self._watch(self._fork())
+        except BaseException as error:
+            if self._process is not None:
+                self._reap(self._process)
+            self._clean_up()
+            if isinstance(error, ValueError):  # the path of a socket would be too long
+                raise OSError(str(error)) from None
+            raise
+
+    def _fork(self) -> subprocess.Popen[bytes]:
+        self._lifeline, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lifeline.setblocking(False)
         with theirs:
             arguments = [
                 self._directory,
@@ -118,16 +134,18 @@ class WorkerProcess:
                 },
                 process_group=0,
             )
-        self._lifeline = ours
-        self._lifeline.setblocking(False)
-        self._surroundings.sentinel.add_group(self._process.pid)
-        for stream, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
+        return self._process
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """From now on everything that the process says, and its end, is noticed."""
+        self._surroundings.sentinel.add_group(process.pid)
+        for stream, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
             assert pipe is not None
             reader = OutputReader(os.dup(pipe.fileno()), self._line_of(stream))
             pipe.close()
-            reader.open()
             self._readers.append(reader)
-        self._pidfd = os.pidfd_open(self._process.pid)
+            reader.open()
+        self._pidfd = os.pidfd_open(process.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._exited)
 
     def connect(self) -> None:
@@ -141,7 +159,11 @@ class WorkerProcess:
     def attach_arena(self, number: int, descriptor: int, size: int) -> None:
         """Hand an arena over; the caller keeps its descriptor."""
         assert self._lifeline is not None
-        send_descriptor(self._lifeline, number, descriptor)
+        try:
+            send_descriptor(self._lifeline, number, descriptor)
+        except OSError:
+            self.kill()  # it is dying already, or does not listen: its exit tells the rest
+            return
         self._channel.send(AttachArena(number, size))
 
     def kill(self) -> None:
@@ -152,27 +174,51 @@ class WorkerProcess:
     def _line_of(self, stream: str) -> Callable[[str], None]:
         return lambda text: self._on_line(stream, text)
 
+    def _receive(self, message: FromWorker) -> None:
+        try:
+            self._on_message(message)
+        except Exception:  # the supervision loop: nonsense from one worker must not stop the others
+            log.exception("worker '%s' is killed: its message makes no sense", self.name)
+            self.kill()
+
     def _exited(self) -> None:
         """The pidfd is readable: the process has ended."""
         assert self._process is not None
+        status = self._reap(self._process)
+        try:
+            self._channel.drain()
+        except Exception:  # the supervision loop: its last message may be cut off
+            log.exception("worker '%s' has left a message that cannot be read", self.name)
+        self._clean_up()
+        self._on_exit(Exit(status, self._readers[1].tail))
+
+    def _reap(self, process: subprocess.Popen[bytes]) -> int:
+        """End what is left of the process and its family; returns its status."""
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
+        if self._pidfd >= 0:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
         # Children first: they may hold the pipes, and must not outlive their model. The group's
         # number stays ours until the process is reaped.
-        kill_group(self._process.pid)
-        status = self._process.wait()
-        self._surroundings.sentinel.remove_group(self._process.pid)
+        kill_group(process.pid)
+        status = process.wait()
+        self._surroundings.sentinel.remove_group(process.pid)
         loop.run_in_executor(None, kill_marked, WORKER_MARK, self.generation)
-        self._channel.drain()
+        return status
+
+    def _clean_up(self) -> None:
+        """Give back everything that belonged to the process."""
         self._channel.close()
         for reader in self._readers:
             reader.close()
-        assert self._lifeline is not None
-        self._lifeline.close()
+        if self._process is not None:
+            for pipe in (self._process.stdout, self._process.stderr):
+                assert pipe is not None
+                pipe.close()
+        if self._lifeline is not None:
+            self._lifeline.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-        self._on_exit(Exit(status, self._readers[1].tail))
 
 
 def _package() -> str:

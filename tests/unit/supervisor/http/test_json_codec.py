@@ -307,11 +307,11 @@ def test_an_unknown_datatype_is_refused() -> None:
 
 def test_duplicates_are_refused() -> None:
     assert failure({"inputs": [INPUT, INPUT]}, InvalidArgumentError) == (
-        "input 'IN' already exists in request"
+        "[request id: <id_unknown>] input 'IN' already exists in request"
     )
     outputs = [{"name": "A"}, {"name": "A"}]
     assert failure({"inputs": [INPUT], "outputs": outputs}, InvalidArgumentError) == (
-        "output 'A' already exists in request"
+        "[request id: <id_unknown>] output 'A' already exists in request"
     )
 
 

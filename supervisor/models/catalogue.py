@@ -1,0 +1,130 @@
+"""The models as they lie in the repositories: where they are, and what their files say of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+
+from ...ipc.errors import InvalidArgumentError, NotFoundError, UnsupportedError
+from ..config.artefacts import complete_from_files
+from ..config.locate import Source
+from ..config.parse import from_file, from_json
+from ..config.schema import ModelConfig
+from ..repository import layout, poller, versions
+from ..repository.layout import ModelOnDisk
+from ..settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Catalogue:
+    """What the last look at the repositories saw. Methods that are not async may block."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._found: dict[str, list[ModelOnDisk]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Catalogue of {len(self._found)} models>"
+
+    @property
+    def names(self) -> list[str]:
+        """The models that were found, wherever."""
+        return list(self._found)
+
+    async def look(self, model: str | None = None) -> None:
+        """Look at the repositories, or at one model in them.
+
+        Raises InvalidArgumentError when a repository cannot be read.
+        """
+        name = self._settings.models.config_name
+        found: dict[str, list[ModelOnDisk]] = {}
+        for repository in self._settings.repositories:
+            if model is None:
+                there = await asyncio.to_thread(layout.find_models, repository, name)
+            else:
+                one = await asyncio.to_thread(layout.find_model, repository, model, name)
+                there = [one] if one is not None else []
+            for item in there:
+                found.setdefault(item.name, []).append(item)
+        if model is None:
+            for items in found.values():
+                for reason in (reason for item in items for reason in item.ignored):
+                    log.warning("%s", reason)
+            self._found = found
+        elif found:
+            self._found.update(found)
+        else:
+            self._found.pop(model, None)
+
+    def place(self, model: str) -> ModelOnDisk:
+        """The one place of a model. Raises NotFoundError, InvalidArgumentError for several."""
+        found = self._found.get(model, [])
+        if not found:
+            raise NotFoundError(f"no model repository has a model '{model}' any more")
+        if len(found) > 1:
+            places = ", ".join(item.repository for item in found)
+            raise InvalidArgumentError(
+                f"model '{model}' is not unique across all model repositories: it is in {places}"
+            )
+        return found[0]
+
+    def fingerprint(self, model: str) -> poller.Fingerprint:
+        """What the folders of a model look like, wherever it is found. Blocking."""
+        return {
+            os.path.join(place.directory, path): seen
+            for place in self._found.get(model, [])
+            for path, seen in poller.fingerprint(place.directory).items()
+        }
+
+    def config(
+        self, found: ModelOnDisk, override: ModelConfig | None
+    ) -> tuple[ModelConfig, Source]:
+        """The configuration as far as the files, or what overrides them, tell it. Blocking.
+
+        Raises StatusError when there is none, or none that can be understood.
+        """
+        if override is not None:
+            config, source = override, Source(f"the configuration given to load '{found.name}'")
+        elif found.config_path is not None:
+            config, source = from_file(found.config_path)
+        elif self._settings.models.strict_config:
+            raise InvalidArgumentError(
+                f"model '{found.name}' has no config.pbtxt in {found.directory}, and "
+                f"auto-completion is off"
+            )
+        else:
+            config, source = ModelConfig(), Source(f"the configuration of '{found.name}'")
+        layout.check_config_name(found, config, source)
+        for number in versions.missing(config.version_policy, found.versions):
+            log.warning(
+                "the version policy of model '%s' names version %d, which is not there",
+                found.name,
+                number,
+            )
+        return complete_from_files(config, found.name, found.sample_directory, source), source
+
+
+def config_override(
+    model: str, parameters: Mapping[str, str | bytes | int | bool]
+) -> ModelConfig | None:
+    """The configuration that a load request brings along, if it does.
+
+    Raises InvalidArgumentError and UnsupportedError for other parameters.
+    """
+    for name, value in parameters.items():
+        if name.startswith("file:"):
+            raise UnsupportedError(
+                f"load parameter '{name}' of model '{model}': overriding files is not supported "
+                f"by this version of the server"
+            )
+        if name != "config":
+            raise InvalidArgumentError(f"unrecognized load parameter '{name}'.")
+        if not isinstance(value, str):
+            raise InvalidArgumentError(
+                f"load parameter 'config' of model '{model}' must be a string of JSON"
+            )
+        return from_json(value, f"the configuration given to load '{model}'")
+    return None

@@ -1,0 +1,117 @@
+"""A model as the manager remembers it: its versions, and what its files looked like."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from ...ipc.errors import NotFoundError, UnavailableError
+from ..repository import poller
+from .index import ModelIndex
+from .model import ServedVersion
+from .states import VersionEvent, VersionState, transition
+
+#: The reason of a version that was unloaded because somebody wanted it so.
+UNLOADED = "unloaded"
+
+
+@dataclass(slots=True)
+class Version:
+    """A version of a model that somebody asked for at some time."""
+
+    number: int
+    state: VersionState = VersionState.UNKNOWN
+    reason: str = ""
+    #: What answers requests, while there is such a thing.
+    served: ServedVersion | None = None
+    #: What was unloaded last, until it has finished its requests and ended.
+    leaving: ServedVersion | None = None
+
+    @property
+    def is_unloaded(self) -> bool:
+        """Whether nobody wants it to serve."""
+        return self.state is VersionState.UNAVAILABLE and self.reason == UNLOADED
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it should serve, but its instances kept crashing and were all given up."""
+        return self.served is not None and self.served.pool.has_ended
+
+
+@dataclass(slots=True)
+class Entry:
+    """A model that is known by name: its versions, and what its folder looked like when loaded."""
+
+    name: str
+    versions: dict[int, Version] = field(default_factory=dict[int, Version])
+    #: Why nothing of it could be loaded at all, when it has no version to blame.
+    reason: str = ""
+    fingerprint: poller.Fingerprint | None = None
+    #: What the folder looked like when it was last tried to load it, whatever came of it.
+    tried: poller.Fingerprint | None = None
+    #: The configuration was given by the load API: the files do not decide.
+    overridden: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    latest: ServedVersion | None = None
+
+    def event(self, number: int, event: VersionEvent, reason: str = "") -> Version:
+        """Something has happened to a version."""
+        version = self.versions.setdefault(number, Version(number))
+        subject = f"model '{self.name}' version {number}"
+        version.state = transition(subject, version.state, event)
+        version.reason = reason
+        return version
+
+    def is_as_loaded(self, fingerprint: poller.Fingerprint) -> bool:
+        """Whether what serves was loaded from files that look like this."""
+        serves_files = self.latest is not None and not self.overridden
+        serves_files = serves_files and not any(v.is_dead for v in self.versions.values())
+        return serves_files and fingerprint == self.fingerprint
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is known of it: not tried yet, or unloaded without ever having loaded."""
+        return not self.versions and not self.reason
+
+    def serving(self, version: int | None) -> ServedVersion:
+        """The version that serves, or the latest. Raises NotFoundError or UnavailableError."""
+        unknown = f"Request for unknown model: '{self.name}'"
+        if version is None:
+            if self.latest is None:
+                raise NotFoundError(f"{unknown} has no available versions")
+            return self.latest
+        found = self.versions.get(version)
+        if found is None:
+            raise NotFoundError(f"{unknown} version {version} is not found")
+        if found.served is None or found.state is not VersionState.READY:
+            raise UnavailableError(f"{unknown} version {version} is not at ready state")
+        return found.served
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it does what is wanted of it: serves by instances that run, or was unloaded.
+
+        A version that could not be loaded beside one that serves does not count: clients are
+        answered as before.
+        """
+        if self.latest is None:
+            wanted = [v for v in self.versions.values() if not v.is_unloaded]
+            return not wanted if self.versions else not self.reason
+        return all(v.served is None or v.served.pool.is_ready for v in self.versions.values())
+
+    def ready(self) -> list[int]:
+        """The versions that are ready, ascending."""
+        ready = VersionState.READY
+        return sorted(n for n, v in self.versions.items() if v.state is ready and not v.is_dead)
+
+    def index(self) -> list[ModelIndex]:
+        """Its lines of the repository index, a version each."""
+        if not self.versions:
+            return [ModelIndex(self.name, state="UNAVAILABLE", reason=self.reason)]
+        return [self._line(version) for _number, version in sorted(self.versions.items())]
+
+    def _line(self, version: Version) -> ModelIndex:
+        state, reason = version.state, version.reason
+        if version.served is not None and version.is_dead:
+            state, reason = VersionState.UNAVAILABLE, f"Internal: {version.served.pool.failure()}"
+        return ModelIndex(self.name, str(version.number), state.value, reason)

@@ -1,0 +1,38 @@
+"""Between what the supervisor speaks of and what it says to a worker: requests out, answers in."""
+
+from __future__ import annotations
+
+from ...ipc import messages
+from ...ipc.errors import from_code
+from ..request import InferResponse
+from ..scheduling.scheduler import Work
+
+
+def request_message(work: Work) -> messages.Request:
+    """A request as a worker is told of it, by its key."""
+    request = work.request
+    return messages.Request(
+        work.key,
+        request.inputs,
+        request.wanted,
+        request.id,
+        request.parameters,
+        request.correlation_id,
+        request.flags,
+        request.priority,
+        request.timeout_us,
+    )
+
+
+def response_of(work: Work, answer: messages.Response, files: messages.ModelFiles) -> InferResponse:
+    """A worker's answer to a request; spans in it have become views already."""
+    error = answer.error
+    return InferResponse(
+        files.name,
+        files.version,
+        work.request.id,
+        answer.outputs,
+        answer.parameters,
+        None if error is None else from_code(error.code, error.message),
+        answer.final,
+    )

@@ -1,0 +1,339 @@
+"""Stand-ins for the parts behind a seam: instances without processes, pools without instances."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tritonpy.ipc import messages
+from tritonpy.ipc.errors import StatusError
+from tritonpy.ipc.tensor import Tensor
+from tritonpy.supervisor.config.schema import ModelConfig, ModelInput, ModelOutput
+from tritonpy.supervisor.memory.buffers import InputArena
+from tritonpy.supervisor.models.loader import Loader, Plan
+from tritonpy.supervisor.models.model import ServedVersion
+from tritonpy.supervisor.request import FailureReason, InferRequest, InferResponse
+from tritonpy.supervisor.scheduling.scheduler import Work
+from tritonpy.supervisor.telemetry.statistics import VersionStatistics
+from tritonpy.supervisor.workers.instance import Instance, Owner
+from tritonpy.supervisor.workers.pool import Feeder, Pool
+from tritonpy.supervisor.workers.process import Surroundings
+from tritonpy.supervisor.workers.recipe import Recipe
+from tritonpy.supervisor.workers.restarts import RestartPolicy
+from tritonpy.supervisor.workers.states import WorkerState
+
+#: What a test waits for comes long before this, or never.
+SOON = 20.0
+
+ARENA_BYTES = 4 << 20
+
+
+def fp32(name: str, count: int = 4) -> Tensor:
+    """A small tensor that rides in the message."""
+    data = np.arange(count, dtype=np.float32).tobytes()
+    return Tensor(name, "FP32", (count,), memoryview(data))
+
+
+def identity_config(name: str = "m", **more: object) -> ModelConfig:
+    """A configuration of the identity backend, IN to OUT, as complete as it needs to be."""
+    return ModelConfig(
+        name=name,
+        backend="identity",
+        input=[ModelInput(name="INPUT0", data_type="TYPE_FP32", dims=[-1])],
+        output=[ModelOutput(name="OUTPUT0", data_type="TYPE_FP32", dims=[-1])],
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def identity_request(model: str = "m", id: str = "") -> InferRequest:
+    """A request that an identity model takes."""
+    return InferRequest(model, None, [fp32("INPUT0")], id=id)
+
+
+@dataclass
+class Asker:
+    """Makes works and keeps every answer to them."""
+
+    responses: list[InferResponse] = field(default_factory=list[InferResponse])
+    finals: list[tuple[Work, InferResponse, FailureReason]] = field(
+        default_factory=list[tuple[Work, InferResponse, FailureReason]]
+    )
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def work(self, request: InferRequest | None = None, id: str = "") -> Work:
+        """A request on its way."""
+        request = request or identity_request(id=id)
+        request.wanted = ["OUTPUT0"]
+        return Work(request, self.respond, self.on_final)
+
+    def respond(self, response: InferResponse) -> None:
+        """Called with every response."""
+        self.responses.append(response)
+        self.changed.set()
+
+    def on_final(self, work: Work, response: InferResponse, reason: FailureReason) -> None:
+        """Called before the final one."""
+        self.finals.append((work, response, reason))
+
+    async def answers(self, count: int) -> list[InferResponse]:
+        """Wait for so many responses."""
+        async with asyncio.timeout(SOON):
+            while len(self.responses) < count:
+                self.changed.clear()
+                await self.changed.wait()
+        return self.responses
+
+
+def answer(work: Work, error: StatusError | None = None) -> None:
+    """Answer as a model would, for the last time."""
+    work.answer(InferResponse(work.request.model, 1, work.request.id, error=error))
+
+
+@dataclass
+class FakeRunner:
+    """Instances that run what they are given until the test says that they have finished."""
+
+    idle: int = 1
+    spare: int = 0
+    batches: list[list[Work]] = field(default_factory=list[list[Work]])
+    ran: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def run(self, batch: Sequence[Work]) -> None:
+        """Take a batch, if there is room for it."""
+        assert self.idle or self.spare, "nothing has room"
+        if self.idle:
+            self.idle -= 1
+            self.spare += 1
+        else:
+            self.spare -= 1
+        self.batches.append(list(batch))
+        self.ran.set()
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many requests each batch had."""
+        return [len(batch) for batch in self.batches]
+
+
+class FakeFeeder:
+    """Notes what a pool asks of its scheduler."""
+
+    def __init__(self) -> None:
+        self.pumps = 0
+        self.first: list[Work] = []
+        self.failed: list[str] = []
+
+    def pump(self) -> None:
+        """Something may run."""
+        self.pumps += 1
+
+    def enqueue_first(self, work: Work) -> None:
+        """A request comes back."""
+        self.first.insert(0, work)
+
+    def fail_queued(self, reason: str) -> None:
+        """Nothing will run."""
+        self.failed.append(reason)
+
+
+def recipe(
+    inputs: InputArena, *, name: str = "m_0", policy: RestartPolicy | None = None, **more: object
+) -> Recipe:
+    """A recipe for an instance of model `m`, version 1, on the CPU."""
+    fields: dict[str, object] = {
+        "files": messages.ModelFiles("m", 1, "/nowhere/m", "/nowhere/m/1"),
+        "environment": {},
+        "backend_config": {},
+        "start_timeout": SOON,
+        **more,
+    }
+    return Recipe(
+        instance=messages.Instance(name, "CPU", 0, 1),
+        inputs=inputs,
+        output_arena_size=ARENA_BYTES,
+        restart_policy=policy or RestartPolicy(),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+class FakeInstance(Instance):
+    """An instance without a process: tests say what happens to it."""
+
+    def __init__(self, surroundings: Surroundings, recipe: Recipe, owner: Owner) -> None:
+        super().__init__(surroundings, recipe, owner)
+        self._tells = owner
+        self.batches: list[list[Work]] = []
+        self.cancelled: list[Work] = []
+        self.trims = 0
+        self.is_pure = True
+        self.refuses: Exception | None = None
+        self.fails: StatusError | None = None
+        self.finalizes = True
+
+    @property
+    def load(self) -> int:
+        return len(self.batches)
+
+    @property
+    def pure(self) -> bool:
+        return self.is_pure
+
+    async def start(self) -> None:
+        self.state = WorkerState.LOADING
+
+    async def describe(self, config: str) -> str:
+        return config
+
+    async def load_model(self, config: str) -> None:
+        await asyncio.sleep(0)
+        if self.fails is not None:
+            self.state = WorkerState.FATAL
+            raise self.fails
+        self.becomes_ready()
+
+    def becomes_ready(self) -> None:
+        """The worker has loaded the model."""
+        self.state = WorkerState.READY
+        self._tells.instance_ready(self)
+
+    def execute(self, batch: Sequence[Work]) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.batches.append(list(batch))
+
+    def finishes(self) -> None:
+        """The oldest batch is executed and answered."""
+        batch = self.batches.pop(0)
+        self._tells.instance_freed(self)
+        for work in batch:
+            answer(work)
+
+    def dies(self, state: WorkerState = WorkerState.BACKOFF, reason: str = "it fell over") -> None:
+        """The worker is gone, with everything that it had."""
+        orphans = [work for batch in self.batches for work in batch]
+        self.batches.clear()
+        self.state = state
+        self.reason = reason
+        self._tells.instance_lost(self, orphans, reason)
+
+    def cancel(self, work: Work) -> bool:
+        if not any(work in batch for batch in self.batches):
+            return False
+        self.cancelled.append(work)
+        return True
+
+    def trim(self) -> None:
+        self.trims += 1
+
+    async def stop(self, patience: float) -> bool:
+        if self.state not in (WorkerState.FATAL, WorkerState.EXITED):
+            self.state = WorkerState.STOPPING
+            await asyncio.sleep(0)
+            self.dies(WorkerState.EXITED, "the model was unloaded")
+        return self.finalizes
+
+
+class FakePool(Pool):
+    """A pool of fake instances."""
+
+    def __init__(self, inputs: InputArena, statistics: VersionStatistics, count: int = 1) -> None:
+        recipes = [recipe(inputs, name=f"m_{number}") for number in range(count)]
+        nowhere: Surroundings = None  # type: ignore[assignment]
+        super().__init__(nowhere, recipes, statistics)
+        self.fakes = [FakeInstance(nowhere, one, self) for one in recipes]
+        self.instances = list[Instance](self.fakes)
+
+    def goes_live(self, feeder: Feeder) -> None:
+        """All instances are loaded."""
+        self._feeder = feeder
+        for fake in self.fakes:
+            fake.becomes_ready()
+
+
+@dataclass
+class Served:
+    """A served version on fake instances, and what it is made of."""
+
+    version: ServedVersion
+    pool: FakePool
+    inputs: InputArena
+    statistics: VersionStatistics
+    closed: list[str] = field(default_factory=list[str])
+
+
+def serve(config: ModelConfig | None = None, *, version: int = 1, instances: int = 1) -> Served:
+    """A version that serves, on fake instances. The caller closes it."""
+    config = config or identity_config()
+    inputs = InputArena(1, ARENA_BYTES, f"model '{config.name}' version {version}")
+    statistics = VersionStatistics(config.name, version)
+    pool = FakePool(inputs, statistics, instances)
+    served = Served(
+        ServedVersion(config, version, pool, inputs, statistics, {}), pool, inputs, statistics
+    )
+
+    def closed() -> None:
+        served.closed.append("closed")
+        inputs.close()
+
+    served.version.on_closed = closed
+    pool.goes_live(served.version.scheduler)
+    return served
+
+
+class FakeLoader(Loader):
+    """Loads whatever it is asked for, unless the test says otherwise.
+
+    A model whose name is in `broken` fails; one in `held` waits until it is taken out of there.
+    """
+
+    def __init__(self) -> None:
+        self.broken: dict[tuple[str, int], Exception] = {}
+        self.held: dict[str, asyncio.Event] = {}
+        self.loaded: list[Served] = []
+        self.asked: list[Plan] = []
+        self.begun = asyncio.Event()
+
+    async def load(self, plan: Plan) -> ServedVersion:
+        self.asked.append(plan)
+        self.begun.set()
+        if plan.name in self.held:
+            await self.held[plan.name].wait()
+        error = self.broken.get((plan.name, plan.version))
+        if error is not None:
+            raise error
+        config = identity_config(plan.name)
+        made = serve(config, version=plan.version)
+        self.loaded.append(made)
+        return made.version
+
+    def last(self, name: str) -> Served:
+        """What was loaded last under this name."""
+        return [one for one in self.loaded if one.version.name == name][-1]
+
+    async def until_begun(self) -> None:
+        """Wait until something is being loaded, from now on."""
+        async with asyncio.timeout(SOON):
+            await self.begun.wait()
+        self.begun.clear()
+
+
+def repository(path: Path, *names: str, versions: Sequence[int] = (1,)) -> Path:
+    """A repository of identity models that nobody will really load."""
+    for name in names:
+        for version in versions:
+            (path / name / str(version)).mkdir(parents=True, exist_ok=True)
+        (path / name / "config.pbtxt").write_text('backend: "identity"\n')
+    return path
+
+
+async def until(condition: Callable[[], bool], turns: int = 10_000) -> None:
+    """Let the loop turn until the condition holds; nothing but the loop itself is waited for."""
+    for _ in range(turns):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not happen")

@@ -1,0 +1,375 @@
+"""A pool of instances that have no process: who gets what, and what becomes of lost requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from support.fakes import ARENA_BYTES, Asker, FakeFeeder, FakePool, identity_request, until
+
+from tritonpy.ipc.errors import (
+    CancelledError,
+    InternalError,
+    InvalidArgumentError,
+    UnavailableError,
+)
+from tritonpy.ipc.messages import Error, Executed, Response
+from tritonpy.supervisor.memory.buffers import InputArena
+from tritonpy.supervisor.request import InferResponse
+from tritonpy.supervisor.telemetry.statistics import VersionStatistics
+from tritonpy.supervisor.workers.pool import PATIENCE
+from tritonpy.supervisor.workers.states import WorkerState
+
+pytestmark = pytest.mark.anyio
+
+
+class Bench:
+    """A pool, its scheduler and somebody who asks."""
+
+    def __init__(self, count: int) -> None:
+        self.inputs = InputArena(1, ARENA_BYTES, "test")
+        self.statistics = VersionStatistics("m", 1)
+        self.pool = FakePool(self.inputs, self.statistics, count)
+        self.feeder = FakeFeeder()
+        self.asker = Asker()
+
+    def ready(self) -> Bench:
+        """All instances are loaded."""
+        self.pool.goes_live(self.feeder)
+        return self
+
+
+@pytest.fixture
+def one() -> Iterator[Bench]:
+    bench = Bench(1)
+    yield bench
+    bench.inputs.close()
+
+
+@pytest.fixture
+def two() -> Iterator[Bench]:
+    bench = Bench(2)
+    yield bench
+    bench.inputs.close()
+
+
+# --- loading ----------------------------------------------------------------------------------
+
+
+async def test_all_instances_are_loaded_and_then_idle(two: Bench) -> None:
+    pool = two.pool
+    assert not pool.is_ready
+    first = await pool.start_first()
+    assert first is pool.fakes[0]
+
+    await pool.load("{}", two.feeder)
+
+    assert pool.is_ready
+    assert (pool.idle, pool.spare) == (2, 0)
+    assert two.feeder.pumps == 2
+    assert "2 idle" in repr(pool)
+
+
+async def test_a_load_fails_with_the_error_of_the_instance_that_failed(two: Bench) -> None:
+    two.pool.fakes[1].fails = InvalidArgumentError("no such file")
+    await two.pool.start_first()
+
+    with pytest.raises(InvalidArgumentError, match="no such file"):
+        await two.pool.load("{}", two.feeder)
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+async def test_an_instance_is_idle_then_has_room_to_spare_then_none(one: Bench) -> None:
+    pool = one.ready().pool
+    (fake,) = pool.fakes
+    rooms: list[tuple[int, int]] = []
+    for _ in range(2):
+        pool.run([one.asker.work()])
+        rooms.append((pool.idle, pool.spare))
+    for _ in range(2):
+        fake.finishes()
+        rooms.append((pool.idle, pool.spare))
+
+    assert rooms == [(0, 1), (0, 0), (0, 1), (1, 0)]
+    assert len(one.asker.responses) == 2
+
+
+async def test_idle_instances_are_preferred_to_busy_ones(two: Bench) -> None:
+    pool = two.ready().pool
+
+    for _ in range(4):
+        pool.run([two.asker.work()])
+
+    assert [fake.load for fake in pool.fakes] == [2, 2]
+
+
+async def test_the_next_batch_leaves_before_the_responses_are_delivered(one: Bench) -> None:
+    pool = one.ready().pool
+    pumps_when_answered: list[int] = []
+    work = one.asker.work()
+    work.respond = lambda _response: pumps_when_answered.append(one.feeder.pumps)
+    pool.run([work])
+    before = one.feeder.pumps
+
+    pool.fakes[0].finishes()
+
+    assert pumps_when_answered == [before + 1]
+
+
+async def test_a_batch_that_cannot_be_sent_fails_alone_and_not_before_run_returns(
+    one: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = one.ready().pool
+    pool.fakes[0].refuses = OverflowError("too big")
+    pool.run([one.asker.work(id="a"), one.asker.work(id="b")])
+    assert one.asker.responses == []
+    assert (pool.idle, pool.spare) == (1, 0)
+
+    first, second = await one.asker.answers(2)
+
+    assert isinstance(first.error, InternalError)
+    assert first.error.message == (
+        "[request id: a] the request cannot be sent to a worker: too big"
+    )
+    assert second.error is not None
+    assert [reason for _work, _response, reason in one.asker.finals] == ["OTHER", "OTHER"]
+    assert "cannot be sent" in caplog.text
+
+
+async def test_a_cancellation_goes_to_the_instance_that_has_the_request(two: Bench) -> None:
+    pool = two.ready().pool
+    works = [two.asker.work(), two.asker.work()]
+    for work in works:
+        pool.run([work])
+
+    pool.cancel(works[0])
+    pool.cancel(two.asker.work())
+
+    cancelled = [work for fake in pool.fakes for work in fake.cancelled]
+    assert cancelled == [works[0]]
+
+
+async def test_all_instances_give_back_memory(two: Bench) -> None:
+    two.pool.trim()
+    assert [fake.trims for fake in two.pool.fakes] == [1, 1]
+
+
+# --- losing an instance -----------------------------------------------------------------------
+
+
+async def test_a_pure_request_is_run_again_once_and_not_a_third_time(one: Bench) -> None:
+    pool = one.ready().pool
+    (fake,) = pool.fakes
+    work = one.asker.work(id="r")
+    pool.run([work])
+    fake.dies()
+
+    assert one.feeder.first == [work]
+    assert one.asker.responses == []
+    fake.becomes_ready()
+    pool.run([work])
+    fake.dies(reason="killed by SIGSEGV")
+
+    (response,) = one.asker.responses
+    assert isinstance(response.error, UnavailableError)
+    assert response.error.message == (
+        "[request id: r] the request to model 'm' was lost: killed by SIGSEGV"
+    )
+    assert one.asker.finals[0][2] == "BACKEND"
+
+
+async def test_lost_requests_come_back_in_their_order(one: Bench) -> None:
+    pool = one.ready().pool
+    works = [one.asker.work() for _ in range(3)]
+    pool.run(works[:2])
+    pool.run(works[2:])
+
+    pool.fakes[0].dies()
+
+    assert one.feeder.first == works
+
+
+async def test_a_request_that_may_have_done_something_is_not_run_again(one: Bench) -> None:
+    pool = one.ready().pool
+    pool.fakes[0].is_pure = False
+    pool.run([one.asker.work()])
+
+    pool.fakes[0].dies()
+
+    assert one.feeder.first == []
+    assert isinstance(one.asker.responses[0].error, UnavailableError)
+
+
+async def test_a_request_that_was_answered_in_part_is_not_run_again(one: Bench) -> None:
+    pool = one.ready().pool
+    work = one.asker.work()
+    pool.run([work])
+    work.answer(InferResponse("m", 1, "", final=False))
+
+    pool.fakes[0].dies()
+
+    assert one.feeder.first == []
+    assert one.asker.responses[-1].final
+    assert isinstance(one.asker.responses[-1].error, UnavailableError)
+
+
+async def test_a_request_whose_client_has_gone_is_not_run_again(one: Bench) -> None:
+    pool = one.ready().pool
+    work = one.asker.work()
+    pool.run([work])
+    work.cancelled = True
+
+    pool.fakes[0].dies()
+
+    assert one.feeder.first == []
+    assert isinstance(one.asker.responses[0].error, CancelledError)
+    assert one.asker.finals[0][2] == "CANCELED"
+
+
+@pytest.mark.parametrize("loads", [0, 1, 2])
+async def test_an_instance_that_died_has_no_room_and_has_it_again_afterwards(
+    one: Bench, loads: int
+) -> None:
+    pool = one.ready().pool
+    for _ in range(loads):
+        pool.run([one.asker.work()])
+
+    pool.fakes[0].dies()
+    assert (pool.idle, pool.spare) == (0, 0)
+    pool.fakes[0].becomes_ready()
+    assert (pool.idle, pool.spare) == (1, 0)
+
+
+# --- refusing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "accepted"),
+    [
+        (WorkerState.READY, True),
+        (WorkerState.STARTING, True),
+        (WorkerState.LOADING, True),
+        (WorkerState.STOPPING, False),
+        (WorkerState.EXITED, False),
+        (WorkerState.FATAL, False),
+    ],
+)
+async def test_requests_wait_for_an_instance_that_will_come(
+    one: Bench, state: WorkerState, accepted: bool
+) -> None:
+    one.ready()
+    one.pool.fakes[0].dies(state, "it fell over")
+    one.pool.fakes[0].state = state
+
+    refusal = one.pool.refusal()
+
+    if accepted:
+        assert refusal is None
+    else:
+        assert refusal == "model 'm' version 1 has no instance that runs: it fell over"
+
+
+@pytest.mark.parametrize(("delay", "accepted"), [(PATIENCE / 2, True), (PATIENCE * 10, False)])
+async def test_requests_wait_for_a_restart_that_is_near(
+    one: Bench, delay: float, accepted: bool
+) -> None:
+    fake = one.ready().pool.fakes[0]
+    fake.restart_at = time.monotonic() + delay
+    fake.dies()
+
+    assert (one.pool.refusal() is None) is accepted
+    assert bool(one.feeder.failed) is not accepted
+
+
+async def test_what_is_queued_is_failed_when_the_last_instance_is_given_up(two: Bench) -> None:
+    first, second = two.ready().pool.fakes
+
+    first.dies(WorkerState.FATAL, "out of memory")
+    assert two.feeder.failed == []
+    assert not two.pool.has_ended
+    second.dies(WorkerState.FATAL, "out of memory")
+
+    assert two.feeder.failed == ["model 'm' version 1 has no instance that runs: out of memory"]
+    assert two.pool.has_ended
+    assert not two.pool.is_ready
+
+
+# --- stopping ---------------------------------------------------------------------------------
+
+
+async def test_an_instance_that_is_being_stopped_gets_no_more(one: Bench) -> None:
+    pool = one.ready().pool
+    (fake,) = pool.fakes
+    pool.run([one.asker.work()])
+    stopping = asyncio.create_task(pool.stop(1.0))
+    await until(lambda: fake.state is WorkerState.STOPPING)
+
+    fake.finishes()
+
+    assert (pool.idle, pool.spare) == (0, 0)
+    assert await stopping is True
+    assert len(one.asker.responses) == 1
+
+
+async def test_requests_of_a_model_that_is_unloaded_are_answered_and_never_run_again(
+    two: Bench,
+) -> None:
+    pool = two.ready().pool
+    pool.run([two.asker.work()])
+
+    assert await pool.stop(1.0) is True
+
+    assert two.feeder.first == []
+    (response,) = two.asker.responses
+    assert response.error is not None
+    assert response.error.message.endswith("was lost: the model was unloaded")
+
+
+async def test_a_model_that_had_to_be_killed_is_told(two: Bench) -> None:
+    two.ready().pool.fakes[1].finalizes = False
+
+    assert await two.pool.stop(1.0) is False
+
+
+async def test_a_pool_that_never_started_stops(two: Bench) -> None:
+    assert await two.pool.stop(1.0) is True
+    assert two.feeder.failed == []
+
+
+# --- counting ---------------------------------------------------------------------------------
+
+
+async def test_an_execution_counts_the_requests_that_succeeded(one: Bench) -> None:
+    good, bad = one.asker.work(), one.asker.work(identity_request(id="bad"))
+    good.request.batch_size = 3
+    good.enqueued_ns = 100
+    message = Executed(
+        1,
+        1100,
+        1200,
+        1500,
+        1510,
+        [Response(good.key, []), Response(bad.key, [], True, Error("INTERNAL", "no"))],
+    )
+
+    one.pool.executed([good, bad], message)
+
+    snapshot = one.statistics.snapshot()
+    assert (snapshot.inference_count, snapshot.execution_count) == (3, 1)
+    assert snapshot.inference_stats.queue.ns == 1000
+    assert snapshot.inference_stats.compute_input.ns == 100
+    assert snapshot.inference_stats.compute_infer.ns == 300
+    assert snapshot.inference_stats.compute_output.ns == 10
+
+
+async def test_an_execution_in_which_all_failed_does_not_count(one: Bench) -> None:
+    work = one.asker.work()
+    failed = Response(work.key, [], True, Error("INTERNAL", "no"))
+
+    one.pool.executed([work], Executed(1, 1, 2, 3, 4, [failed]))
+
+    assert one.statistics.snapshot().execution_count == 0
