@@ -16,16 +16,22 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import cast
 
 import msgspec
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from .messages import FromWorker, ToWorker
 
 #: After so many messages the loop gets a turn, lest one busy worker starve everybody else.
 MESSAGES_PER_WAKE = 64
+
+#: How long `drain` waits for the end of a dead worker's connection (seconds). Only a process that
+#: a model forked, and that holds the connection too, makes it wait so long.
+DRAIN_PATIENCE = 0.2
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -58,6 +64,18 @@ def _readable(pull: Socket) -> bool:
     return bool(cast(int, pull.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
+def _wait_for_disconnect(monitor: Socket) -> None:
+    """Wait until everybody who connected has disconnected, or DRAIN_PATIENCE is over."""
+    deadline = time.monotonic() + DRAIN_PATIENCE
+    connected = 0
+    while True:
+        left = deadline - time.monotonic() if connected else 0.0
+        if not monitor.poll(max(0, int(left * 1000))):
+            return
+        event = recv_monitor_message(monitor, zmq.NOBLOCK)["event"]
+        connected += 1 if event == zmq.EVENT_ACCEPTED else -1
+
+
 def _address(directory: str, name: str) -> str:
     path = os.path.join(directory, name)
     if len(os.fsencode(path)) > 107:
@@ -81,6 +99,8 @@ class SupervisorChannel:
         self._decode: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
         self._push: Socket | None = None
         self._pull: Socket | None = None
+        #: Tells of the worker's coming and going.
+        self._monitor: Socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
@@ -90,6 +110,7 @@ class SupervisorChannel:
         """
         self._loop = asyncio.get_running_loop()
         self._pull = _bound(self._context, _address(self._directory, _FROM_WORKER))
+        self._monitor = self._pull.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._loop.add_reader(self._pull.fileno(), self._receive)
         self._receive()
 
@@ -104,7 +125,13 @@ class SupervisorChannel:
         self._push.send(self._encode(message), zmq.NOBLOCK)
 
     def drain(self) -> None:
-        """Deliver everything that has arrived, however much: for when the worker has died."""
+        """Deliver everything that the worker has said, however much: for when it has died.
+
+        Its last messages may still be in the system's buffers, so this waits until the end of the
+        connection has come through: some microseconds, and DRAIN_PATIENCE at most.
+        """
+        if self._monitor is not None:
+            _wait_for_disconnect(self._monitor)
         while self._receive_some():
             pass
 
@@ -113,6 +140,10 @@ class SupervisorChannel:
         if self._pull is not None:
             assert self._loop is not None
             self._loop.remove_reader(self._pull.fileno())
+            if self._monitor is not None:
+                self._pull.disable_monitor()
+                self._monitor.close()
+                self._monitor = None
             self._pull.close()
             self._pull = None
         if self._push is not None:

@@ -59,7 +59,12 @@ def run(settings: Settings) -> int:
     for notice in settings.notices:
         log.warning("%s", notice)
     _raise_descriptor_limit()
-    directory = tempfile.mkdtemp(prefix="tritonpy-", dir=os.environ.get("RUNTIME_DIRECTORY"))
+    try:
+        directory = tempfile.mkdtemp(prefix="tritonpy-", dir=os.environ.get("RUNTIME_DIRECTORY"))
+    except OSError as error:
+        log.error("error: creating server: no folder for sockets: %s", error)
+        server_log.close()
+        return 1
     sentinel = Sentinel(directory)
     try:
         sentinel.start()
@@ -68,6 +73,9 @@ def run(settings: Settings) -> int:
         log.error("error: creating server: %s", error)
         return 1
     finally:
+        # The loop and its handlers are gone; a second signal must not cut the rest short.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         sentinel.stop()
         shutil.rmtree(directory, ignore_errors=True)
         server_log.close()
@@ -94,7 +102,7 @@ async def _serve(settings: Settings, server: Server) -> int:
             await received
         log.info("Signal (%d) received.", received.result())
         starting.cancel()
-        await asyncio.wait((starting,))
+        await asyncio.gather(starting, return_exceptions=True)
         return 0 if await server.stop() else 1
     except BaseException:
         await server.stop()
@@ -158,7 +166,10 @@ class Server:
         if running:
             log.info("Waiting for in-flight requests to complete: %d found", running)
         fronts = [front for front in (self._http, self._grpc) if front is not None]
-        await asyncio.gather(*(front.stop(timeout) for front in fronts))
+        # A client that waits for a load is told at once, and keeps nobody.
+        await asyncio.gather(
+            self._manager.stop_loading(), *(front.stop(timeout) for front in fronts)
+        )
         left = max(0.0, deadline - time.monotonic())
         if self._trimming is not None:
             self._trimming.cancel()

@@ -27,6 +27,8 @@ from .loop import Worker
 #: Under memory pressure the kernel takes a worker, which is restarted, and never the supervisor.
 _OOM_SCORE_ADJUSTMENT = 500
 
+_IGNORED = (signal.SIGINT, signal.SIGTERM)
+
 
 def main(arguments: list[str]) -> int:
     """Run the worker until it is told to stop; returns the exit status."""
@@ -76,17 +78,25 @@ def _ignore_signals() -> None:
     By a handler that does nothing. SIG_IGN would be inherited by the programs that a model starts,
     which could then not be ended by signals either.
     """
-    ignored = (signal.SIGINT, signal.SIGTERM)
-    for number in ignored:
+    for number in _IGNORED:
         signal.signal(number, _nothing)
         signal.siginterrupt(number, False)
+    # A model's forked child must not swallow a signal before it has put the default back.
     os.register_at_fork(
-        after_in_child=lambda: [signal.signal(number, signal.SIG_DFL) for number in ignored]
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED),
+        after_in_child=_stop_ignoring,
     )
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
     pass
+
+
+def _stop_ignoring() -> None:
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
 
 
 def _volunteer_for_oom() -> None:

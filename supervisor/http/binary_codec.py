@@ -83,7 +83,8 @@ def raw_input(request: InferRequest, config: ModelConfig, size: int) -> tuple[Te
     if datatype == "BYTES":
         if _product(dims) != 1:
             raise InvalidArgumentError(
-                f"{_NO_REQUEST_ID}For BYTE datatype raw input, the model must have input shape [1]"
+                f"{_NO_REQUEST_ID}For BYTE datatype raw input '{declared.name}', the model must "
+                "have input shape [1]"
             )
         prefix = size.to_bytes(4, "little")
     elif -1 in dims:

@@ -97,7 +97,7 @@ def load(data: bytes | memoryview) -> Any:
     except RecursionError:
         raise too_deep() from None
     except json.JSONDecodeError as error:
-        raise _unparsable(_reason(error), error.pos) from None
+        raise _unparsable(_reason(error), _position(error)) from None
     except ValueError:  # an integer of thousands of digits
         raise _unparsable("Number too big to be stored in double.", 0) from None
 
@@ -110,7 +110,7 @@ _REASONS = (
     ("Expecting ':'", "Missing a colon after a name of object member."),
     ("Expecting ','", "Missing a comma or a closing bracket after a value."),
     ("Unterminated string", "Missing a closing quotation mark in string."),
-    ("Invalid control character", "Invalid encoding in string."),
+    ("Invalid control character", "Invalid escape character in string."),
     ("Invalid \\escape", "Invalid escape character in string."),
     ("Invalid \\u", "Incorrect hex digit after \\u escape in string."),
 )
@@ -123,6 +123,13 @@ def _reason(error: json.JSONDecodeError) -> str:
         if error.msg.startswith(beginning):
             return words
     return "Invalid value."
+
+
+def _position(error: json.JSONDecodeError) -> int:
+    """The byte at which Triton's parser gives up; a string without an end is read to the end."""
+    unfinished = error.msg.startswith("Unterminated string")
+    read = error.doc if unfinished else error.doc[: error.pos]
+    return len(read.encode("utf-8", "surrogateescape"))
 
 
 def _unparsable(reason: str, position: int) -> InternalError:

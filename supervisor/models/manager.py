@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...ipc.errors import (
     InternalError,
@@ -29,6 +29,7 @@ from .index import ModelIndex
 from .loader import Loader, Plan
 from .model import ServedVersion
 from .states import VersionEvent, VersionState
+from .tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,9 @@ class ModelManager:
         self._entries: dict[str, Entry] = {}
         self._catalogue = Catalogue(settings)
         self._loading = asyncio.Semaphore(max(1, settings.models.load_threads))
-        #: Loads and unloads under way, and what goes on behind them.
-        self._operations: set[asyncio.Task[None]] = set()
-        self._background: set[asyncio.Task[None]] = set()
+        #: Loads, unloads and polling; then the ends of what served, which nobody waits for.
+        self._operations = Tasks()
+        self._retirements = Tasks()
         #: Replaced or unloaded, and not ended yet, in the order in which they left.
         self._leaving: list[ServedVersion] = []
         self._started = False
@@ -79,20 +80,23 @@ class ModelManager:
             wanted: Sequence[str] = self._catalogue.names
         else:
             wanted = control.startup
-        await asyncio.gather(*(self._operate(self._load_quietly(name)) for name in wanted))
+        loads = (self._operations.run(self._load_quietly(name)) for name in wanted)
+        await asyncio.gather(*loads)
         self._started = True
         if control.mode == "poll" and control.poll_secs:
-            self._in_background(self._poll(control.poll_secs))
+            self._operations.begin(self._poll_every(control.poll_secs))
+
+    async def stop_loading(self) -> None:
+        """Give up the loads that are under way; whoever waits for one is told."""
+        await self._operations.cancel()
 
     async def stop(self, drain_timeout: float, stop_timeout: float) -> bool:
         """Unload everything: what runs has so many seconds to finish, then models to finalize.
 
-        Loads that are under way are given up. False when something did not finish in time.
+        False when something did not finish in time.
         """
-        tasks = [*self._operations, *self._background]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.stop_loading()
+        await self._retirements.cancel()
         ends = [self._retire(one, drain_timeout, stop_timeout) for one in self.all_served()]
         return all(await asyncio.gather(*ends))
 
@@ -164,7 +168,7 @@ class ModelManager:
         await self._catalogue.look(model)
         if model not in self._catalogue.names:
             raise InternalError(f"failed to load '{model}', failed to poll from model repository")
-        await self._operate(self._load(model, override))
+        await self._operations.run(self._load(model, override))
 
     async def unload(self, model: str) -> None:
         """Stop serving a model; its requests finish and its memory is freed in the background.
@@ -172,7 +176,7 @@ class ModelManager:
         A model that is not loaded is no error. Raises UnavailableError outside of explicit mode.
         """
         self._check_explicit()
-        await self._operate(self._unload(model))
+        await self._operations.run(self._unload(model))
 
     async def _load_quietly(self, model: str) -> None:
         """Load a model whose failure only the log and the index will tell."""
@@ -312,7 +316,7 @@ class ModelManager:
         """Have what served a version finish and end in the background."""
         version.leaving = served
         self._leaving.append(served)
-        self._in_background(self._retire_version(entry, version, served))
+        self._retirements.begin(self._retire_version(entry, version, served))
 
     async def _retire_version(self, entry: Entry, version: Version, served: ServedVersion) -> None:
         """Let it finish what it has, end it, and say so, unless a newer one took over."""
@@ -335,22 +339,25 @@ class ModelManager:
 
     # --- polling ----------------------------------------------------------------------------------
 
-    async def _poll(self, seconds: float) -> None:
-        """Every so often, do what has changed in the repositories."""
+    async def poll(self) -> None:
+        """Begin to do what has changed in the repositories."""
+        try:
+            await self._catalogue.look()
+        except StatusError as error:
+            log.error("polling failed, nothing is changed: %s", error.message)
+            return
+        known = self._catalogue.names
+        for name in {*known, *self._entries}:
+            entry = self._entries.get(name)
+            if entry is not None and entry.lock.locked():
+                continue  # a model that takes long to load must not hold up the others
+            change = self._load_if_changed(name) if name in known else self._unload(name)
+            self._operations.begin(change)
+
+    async def _poll_every(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
-                await self._catalogue.look()
-            except StatusError as error:
-                log.error("polling failed, nothing is changed: %s", error.message)
-                continue
-            known = self._catalogue.names
-            for name in {*known, *self._entries}:
-                entry = self._entries.get(name)
-                if entry is not None and entry.lock.locked():
-                    continue  # a model that takes long to load must not hold up the others
-                change = self._load_if_changed(name) if name in known else self._unload(name)
-                self._begin(change)
+            await self.poll()
 
     async def _load_if_changed(self, model: str) -> None:
         """Load a model unless it was tried with these very files, be it in vain."""
@@ -366,31 +373,6 @@ class ModelManager:
             raise UnavailableError(
                 "explicit model load / unload is not allowed if polling is enabled"
             )
-
-    async def _operate(self, work: Coroutine[None, None, None]) -> None:
-        """Do something to a model, to its end: whoever asked for it may go away meanwhile."""
-        await asyncio.shield(self._begin(work))
-
-    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._operations.add(task)
-        task.add_done_callback(self._operation_done)
-        return task
-
-    def _operation_done(self, task: asyncio.Task[None]) -> None:
-        self._operations.discard(task)
-        if not task.cancelled():
-            task.exception()  # logged where it happened, and raised to whoever still waits
-
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background_done)
-
-    def _background_done(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a background task of the model manager failed", exc_info=error)
 
 
 def _served(entry: Entry) -> list[ServedVersion]:

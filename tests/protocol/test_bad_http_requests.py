@@ -260,6 +260,10 @@ def test_a_json_tensor_beyond_the_limit_is_refused(server: RunningServer) -> Non
         ('{"inputs":[', "Invalid value. at 11"),
         ("{'inputs':[]}", "Missing a name for object member. at 1"),
         ('{"inputs" []}', "Missing a colon after a name of object member. at 10"),
+        ('{"inputs', "Missing a closing quotation mark in string. at 8"),
+        ('{"é":"', "Missing a closing quotation mark in string. at 7"),
+        ('{"é": x', "Invalid value. at 7"),
+        ('{"id":"a\x01b"}', "Invalid escape character in string. at 8"),
         (
             '{"inputs":[]}x',
             "The document root must not be followed by other values. at 13",
@@ -660,6 +664,11 @@ def test_a_number_of_strings_beyond_64_bits_is_refused(server: RunningServer) ->
             DATA,
             "Raw request must only have 1 input (found 1) to be deduced but got 2 inputs in 'pair' "
             "model configuration",
+        ),
+        (
+            "strings",
+            DATA,
+            "For BYTE datatype raw input 'INPUT0', the model must have input shape [1]",
         ),
         (
             "free",

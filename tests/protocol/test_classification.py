@@ -183,8 +183,6 @@ def test_a_number_of_classes_that_is_none_is_refused(server: RunningServer, wron
 
 
 def test_more_than_a_million_scores_are_refused(server: RunningServer) -> None:
-    tensor = httpclient.InferInput("INPUT0", [1_000_001], "FP32")
-    tensor.set_data_from_numpy(np.zeros(1_000_001, np.float32))
     with grpc_stub(server) as stub:
         request = infer_request(
             "FP32",

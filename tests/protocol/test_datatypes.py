@@ -20,6 +20,7 @@ from support.clients import (
     Array,
     ask,
     binary_outputs,
+    get,
     grpc_stub,
     infer_request,
     input_tensor,
@@ -79,6 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     models.python_model(repository, "python", ECHO, config("python"))
     onnx_identity(repository / "onnx", IN_ONE_GRAPH)
     onnx_identity(repository / "onnx_bf16", ["BF16"])
+    onnx_models.save(onnx_models.scalar_negation(), repository / "scalar" / "1")
     with serving(repository) as running, unharmed(running):
         yield running
 
@@ -370,6 +372,20 @@ def test_elements_in_json_are_read_and_written_as_triton_does(
     server: RunningServer, datatype: str, data: str, back: str
 ) -> None:
     assert infer_json(server, datatype, [1, 4], data) == back
+
+
+def test_a_scalar_of_a_graph_is_one_element_to_clients(server: RunningServer) -> None:
+    assert get(server, "/v2/models/scalar").json["inputs"] == [
+        {"name": "x", "datatype": "FP32", "shape": [1]}
+    ]
+    for data in (2.5, [2.5], [[2.5]]):
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1], "data": data}
+        answer = post_json(server, "/v2/models/scalar/infer", {"inputs": [tensor]})
+        (output,) = answer.json["outputs"]
+        assert (output["shape"], output["data"]) == ([1], [-2.5])
+    with grpc_stub(server) as stub:
+        request = infer_request("scalar", [input_tensor("x", shape=[1])], [b"\0\0\x20\x40"])
+        assert stub.ModelInfer(request).raw_output_contents[0] == b"\0\0\x20\xc0"
 
 
 def test_strings_that_are_no_utf_8_are_bytes_and_stay_so(server: RunningServer) -> None:

@@ -330,10 +330,8 @@ def repository(path: Path, *names: str, versions: Sequence[int] = (1,)) -> Path:
     return path
 
 
-async def until(condition: Callable[[], bool], turns: int = 10_000) -> None:
-    """Let the loop turn until the condition holds; nothing but the loop itself is waited for."""
-    for _ in range(turns):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it did not happen")
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until the condition holds."""
+    async with asyncio.timeout(SOON):
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0)

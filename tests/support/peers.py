@@ -26,10 +26,12 @@ TIMEOUT = 30.0
 class Peer:
     """A supervisor of one worker, without its loop: every message is sent and awaited by hand.
 
-    `channel` is the worker's end, for tests that run the worker's parts in this process.
+    `channel` is the worker's end where the test runs the worker's parts in this process. Where the
+    worker is a process of its own (`apart`), the test connects when the worker has said that it is
+    up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool = False) -> None:
         self.directory = tempfile.mkdtemp(prefix="tp-")
         self.lifeline, self.workers_lifeline = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET
@@ -38,9 +40,10 @@ class Peer:
         self._context = zmq.Context[zmq.Socket[bytes]]()
         self._pull = self._context.socket(zmq.PULL)
         self._pull.bind(f"ipc://{self.directory}/from-worker")
-        self.channel = WorkerChannel(self.directory)
         self._push = self._context.socket(zmq.PUSH)
-        self._push.connect(f"ipc://{self.directory}/to-worker")
+        self._channel = None if apart else WorkerChannel(self.directory)
+        if not apart:
+            self.connect()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
 
@@ -53,13 +56,24 @@ class Peer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.channel.close()
+        if self._channel is not None:
+            self._channel.close()
         self._push.close(0)
         self._pull.close()
         self._context.term()
         self.lifeline.close()
         self.workers_lifeline.close()
         shutil.rmtree(self.directory)
+
+    @property
+    def channel(self) -> WorkerChannel:
+        """The worker's end, in this process."""
+        assert self._channel is not None, "the worker is a process of its own"
+        return self._channel
+
+    def connect(self) -> None:
+        """From now on messages may be sent: the worker listens."""
+        self._push.connect(f"ipc://{self.directory}/to-worker")
 
     def send(self, message: ToWorker) -> None:
         """Send a message to the worker."""

@@ -1,0 +1,45 @@
+"""All areas of cases, and which of them ask for what this server does not offer yet."""
+
+from __future__ import annotations
+
+from .case import Area
+from .cases import (
+    classification,
+    datatypes,
+    generate,
+    grpc_infer,
+    health,
+    infer_binary,
+    infer_json,
+    parameters,
+    python_backend,
+    repository,
+    routes,
+    sequences,
+    settings,
+    shared_memory,
+)
+
+AREAS: list[Area] = [
+    area
+    for module in (
+        health,
+        routes,
+        infer_json,
+        datatypes,
+        infer_binary,
+        parameters,
+        grpc_infer,
+        classification,
+        python_backend,
+        repository,
+        shared_memory,
+        settings,
+        generate,
+        sequences,
+    )
+    for area in module.AREAS
+]
+
+#: Areas that are recorded and not replayed yet, with the number of their cases.
+NOT_OFFERED = {"shared memory": 0, "trace": 0, "logging": 0, "generate": 0, "sequences": 0}

@@ -1,0 +1,98 @@
+"""Take out of an answer what differs from run to run: names, times, and orders by hash."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Answer = dict[str, Any]
+
+_LIST_OF_INPUTS = re.compile(r"(Got input\(s\) )\[([^]]*)\]")
+
+
+def normalised(answer: Answer, names: Sequence[str], repository: Path) -> Answer:
+    """The answer without the repository's path, and after the normalisers of these names."""
+    text = json.dumps(answer, ensure_ascii=False).replace(str(repository), "<repository>")
+    result: Answer = json.loads(text)
+    for name in names:
+        result = NORMALISERS[name](result)
+    return result
+
+
+def server_version(answer: Answer) -> Answer:
+    """The server's own version."""
+    return _with_documents(answer, lambda metadata: {**metadata, "version": "<version>"})
+
+
+def order_of_inputs(answer: Answer) -> Answer:
+    """The inputs that a request brought, in a message that lists them as they were hashed."""
+
+    def ordered(match: re.Match[str]) -> str:
+        return f"{match[1]}[{','.join(sorted(match[2].split(',')))}]"
+
+    return {
+        key: _LIST_OF_INPUTS.sub(ordered, value) if isinstance(value, str) else value
+        for key, value in answer.items()
+    }
+
+
+def durations(answer: Answer) -> Answer:
+    """Nanoseconds and times of day in statistics: only whether they are zero is kept."""
+    return _with_documents(answer, _without_durations)
+
+
+def _without_durations(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_durations(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: ("some" if int(item) else 0)
+            if key in ("ns", "last_inference")
+            else _without_durations(item)
+            for key, item in value.items()
+        }
+    return value
+
+
+def streams_by_request(answer: Answer) -> Answer:
+    """Responses to several requests on a stream: each request's own order is kept."""
+    messages = sorted(answer["messages"], key=lambda item: item["infer_response"].get("id", ""))
+    return {**answer, "messages": messages}
+
+
+def keys_in_any_order(answer: Answer) -> Answer:
+    """The members of JSON objects, where the real server has the order of a hash table."""
+    return _with_documents(answer, lambda value: json.loads(json.dumps(value, sort_keys=True)))
+
+
+def names_alone(answer: Answer) -> Answer:
+    """Statistics of all models: only which ones there are."""
+    return _with_documents(
+        answer,
+        lambda document: [[entry["name"], entry["version"]] for entry in document["model_stats"]],
+    )
+
+
+def _with_documents(answer: Answer, change: Callable[[Any], Any]) -> Answer:
+    """Change a JSON body or a message."""
+    if "message" in answer:
+        return {**answer, "message": change(answer["message"])}
+    body = json.dumps(change(json.loads(answer["body"])), separators=(",", ":"), ensure_ascii=False)
+    return {**answer, "body": body}
+
+
+#: Every normaliser by the name that cases have for it.
+NORMALISERS: dict[str, Callable[[Answer], Answer]] = {
+    function.__name__: function
+    for function in (
+        server_version,
+        order_of_inputs,
+        durations,
+        names_alone,
+        streams_by_request,
+        keys_in_any_order,
+    )
+}

@@ -1,0 +1,232 @@
+"""The model repositories of the conformance cases, which both servers serve unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfile
+
+_SOURCES = Path(__file__).with_name("models")
+
+#: The datatypes of the protocol and the names that configurations have for them.
+DATATYPES = {
+    **{name: f"TYPE_{name}" for name in ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64")},
+    **{name: f"TYPE_{name}" for name in ("INT8", "INT16", "INT32", "INT64")},
+    **{name: f"TYPE_{name}" for name in ("FP16", "BF16", "FP32", "FP64")},
+    "BYTES": "TYPE_STRING",
+}
+
+FLOAT = ["IN FP32 4"], ["OUT FP32 4"]
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    datatype: str
+    dims: str
+    more: str = ""
+
+    def __str__(self) -> str:
+        kind = DATATYPES.get(self.datatype, self.datatype)
+        return f'{{ name: "{self.name}" data_type: {kind} dims: [ {self.dims} ] {self.more} }}'
+
+
+def config(inputs: Sequence[str], outputs: Sequence[str], more: str = "", batch: int = 0) -> str:
+    """A configuration of the python backend; a tensor is "NAME DATATYPE DIMS more"."""
+    lines = ['backend: "python"']
+    if batch:
+        lines.append(f"max_batch_size: {batch}")
+    for field, tensors in (("input", inputs), ("output", outputs)):
+        lines += [f"{field} [ {_Tensor(*text.split(maxsplit=3))} ]" for text in tensors]
+    return "\n".join([*lines, more, ""])
+
+
+def _model(
+    repository: Path,
+    name: str,
+    source: str | None,
+    text: str | None,
+    versions: Sequence[str] = ("1",),
+    files: dict[str, str] | None = None,
+) -> None:
+    """Write a model; `source` is the stem of a file in models/, or the code itself."""
+    for version in versions:
+        folder = repository / name / version
+        folder.mkdir(parents=True)
+        if source is not None and "\n" in source:
+            (folder / "model.py").write_text(source)
+        elif source is not None:
+            copyfile(_SOURCES / f"{source}.py", folder / "model.py")
+    (repository / name).mkdir(exist_ok=True)
+    if text is not None:
+        (repository / name / "config.pbtxt").write_text(text)
+    for path, content in (files or {}).items():
+        (repository / name / path).write_text(content)
+
+
+def protocol(repository: Path) -> None:
+    """Models that behave, one for each thing that the protocol can say."""
+    _model(repository, "identity", "echo", config(*FLOAT))
+    _model(
+        repository,
+        "versions",
+        "echo",
+        config(*FLOAT, "version_policy { all { } }"),
+        versions=("1", "3"),
+    )
+    pair = ["A FP32 2", "B INT32 -1"], ["OA FP32 2", "OB INT32 -1"]
+    _model(repository, "pair", "echo", config(*pair, batch=4))
+    anything = ["IN FP32 -1"], ["OUT FP32 -1"]
+    _model(repository, "dynamic", "echo", config(*anything, "dynamic_batching { }", batch=4))
+    optional = ["A FP32 2", "B FP32 2 optional: true"], ["OA FP32 2", "OB FP32 2"]
+    _model(repository, "optional", "echo", config(*optional))
+    types = (
+        [f"IN_{name} {name} -1 optional: true" for name in DATATYPES],
+        [f"OUT_{name} {name} -1" for name in DATATYPES],
+    )
+    _model(repository, "types", "echo", config(*types))
+    _model(repository, "text", "echo", config(["IN BYTES 1"], ["OUT BYTES 1"]))
+    _model(repository, "texts", "echo", config(["IN BYTES -1"], ["OUT BYTES -1"]))
+    _model(repository, "seen", "seen", config(["IN BYTES 1"], ["OUT BYTES 1"]))
+    _model(repository, "completed", "completed", None)
+    described = config(
+        ["IN FP32 2,3 reshape { shape: [ 6 ] }"],
+        ['OUT FP32 2,3 reshape { shape: [ 6 ] } label_filename: "labels.txt"'],
+        'parameters { key: "greeting" value { string_value: "hello" } }\n'
+        'metric_tags { key: "team" value: "a" }\n'
+        "instance_group [ { name: 'mine' count: 1 kind: KIND_CPU } ]\n"
+        "dynamic_batching { preferred_batch_size: [ 2, 4 ] max_queue_delay_microseconds: 100 }\n"
+        "optimization { priority: PRIORITY_MAX }",
+        batch=8,
+    )
+    _model(repository, "described", "echo", described, files={"labels.txt": "one\ntwo\n"})
+    _scores(repository)
+
+
+def _scores(repository: Path) -> None:
+    labelled = ["IN FP32 6"], ['OUT FP32 6 label_filename: "labels.txt"']
+    labels = {"labels.txt": "zero\none\ntwo\nthree\n"}
+    _model(repository, "labelled", "echo", config(*labelled, batch=4), files=labels)
+    _model(repository, "unlabelled", "echo", config(["IN FP32 6"], ["OUT FP32 6"]))
+    _model(repository, "grid", "echo", config(["IN INT32 2,3"], ["OUT INT32 2,3"]))
+
+
+def backend(repository: Path) -> None:
+    """Python models that go wrong, those that answer many times, and some to count with."""
+    _model(repository, "unruly", "unruly", config(*FLOAT))
+    _model(repository, "mortal", "unruly", config(*FLOAT))
+    _model(repository, "identity", "echo", config(*FLOAT))
+    number = ["IN INT32 1"], ["OUT INT32 1"]
+    decoupled = "model_transaction_policy { decoupled: true }"
+    _model(repository, "decoupled", "decoupled", config(*number, decoupled))
+    anything = ["IN FP32 -1"], ["OUT FP32 -1"]
+    _model(repository, "counted", "echo", config(*anything, "dynamic_batching { }", batch=4))
+    _model(repository, "counted_failures", "unruly", config(*FLOAT))
+    _model(repository, "counted_responses", "decoupled", config(*number, decoupled))
+
+
+def control(repository: Path) -> None:
+    """Models for load and unload calls: good ones, and all kinds of broken ones."""
+    for name in ("good", "other"):
+        _model(repository, name, "echo", config(*FLOAT))
+    _model(repository, "patient", "patient", config(*FLOAT))
+    _model(repository, "versions", "echo", config(*FLOAT), versions=("1", "2", "3"))
+    chosen = config(*FLOAT, "version_policy { specific { versions: [ 1, 3 ] } }")
+    _model(repository, "chosen", "echo", chosen, versions=("1", "2", "3"))
+    newest = config(*FLOAT, "version_policy { latest { num_versions: 2 } }")
+    _model(repository, "newest", "echo", newest, versions=("1", "2", "10", "010", "draft"))
+    _broken_code(repository)
+    _broken_configurations(repository)
+    scalar = 'backend: "python"\n' + "".join(
+        f'{field} {{ name: "{name}" data_type: TYPE_FP32 dims: 4 }}\n'
+        for field, name in (("input", "IN"), ("output", "OUT"))
+    )
+    _model(repository, "shorthand", "echo", scalar)
+    _model(repository, "unconfigured", "completed", None)
+
+
+def _broken_code(repository: Path) -> None:
+    head = "class TritonPythonModel:\n"
+    execute = "    def execute(self, requests):\n        return []\n"
+    for name, code in {
+        "syntax": f"{head}    def execute(self, requests)\n        return []\n",
+        "import": f"import no_such_module\n{head}{execute}",
+        "init": (
+            f"{head}    def initialize(self, args):\n"
+            f"        raise RuntimeError('cannot initialise')\n{execute}"
+        ),
+        "class": "x = 1\n",
+        "completion": (
+            f"{head}    @staticmethod\n    def auto_complete_config(config):\n"
+            f"        return 5\n{execute}"
+        ),
+        "conflict": (
+            f"{head}    @staticmethod\n    def auto_complete_config(config):\n"
+            "        config.add_input({'name': 'IN', 'data_type': 'TYPE_INT32', 'dims': [4]})\n"
+            f"        return config\n{execute}"
+        ),
+    }.items():
+        _model(repository, f"broken_{name}", code, config(*FLOAT))
+
+
+def _broken_configurations(repository: Path) -> None:
+    good = config(*FLOAT)
+    texts = {
+        "garbage": 'backend: "python"\nthis is no config',
+        "field": good + "no_such_field: 3\n",
+        "enum": good.replace("TYPE_FP32", "TYPE_FLOAT"),
+        "name": good + 'name: "somebody_else"\n',
+        "backend": good.replace('"python"', '"no_such_backend"'),
+        "platform": good.replace('backend: "python"', 'platform: "no_such_platform"'),
+        "batch_size": good + "max_batch_size: -1\n",
+        "dim_zero": good.replace("dims: [ 4 ]", "dims: [ 0 ]"),
+        "dim_negative": good.replace("dims: [ 4 ]", "dims: [ -2 ]"),
+        "no_dims": good.replace("dims: [ 4 ]", ""),
+        "no_datatype": good.replace("data_type: TYPE_FP32", ""),
+        "no_name": good.replace('name: "IN"', ""),
+        "preferred": good + "max_batch_size: 4\ndynamic_batching { preferred_batch_size: [ 8 ] }\n",
+        "preferred_zero": (
+            good + "max_batch_size: 4\ndynamic_batching { preferred_batch_size: [ 0 ] }\n"
+        ),
+        "gpu": good + "instance_group [ { kind: KIND_GPU } ]\n",
+        "cpu_with_gpus": good + "instance_group [ { kind: KIND_CPU gpus: [ 0 ] } ]\n",
+        "policy": good + "version_policy { specific { versions: [ 7 ] } }\n",
+        "latest_zero": good + "version_policy { latest { num_versions: 0 } }\n",
+        "labels": config(["IN FP32 4"], ['OUT FP32 4 label_filename: "none.txt"']),
+        "reshape": config(["IN FP32 4 reshape { shape: [ 3 ] }"], ["OUT FP32 4"]),
+        "two_schedulers": good + "max_batch_size: 4\ndynamic_batching { } sequence_batching { }\n",
+        "warmup": good
+        + 'model_warmup [ { name: "w" batch_size: 1 inputs { key: "NOPE" value '
+        + "{ data_type: TYPE_FP32 dims: [4] zero_data: true } } } ]\n",
+    }
+    for name, text in texts.items():
+        _model(repository, f"broken_{name}", "echo", text)
+    _model(repository, "broken_version", "echo", good, versions=("one",))
+    _model(repository, "broken_no_version", None, good, versions=())
+
+
+def extensions(repository: Path) -> None:
+    """Models for extensions that this server does not offer yet."""
+    _model(repository, "identity", "echo", config(*FLOAT))
+    _model(repository, "texts", "echo", config(["IN BYTES -1"], ["OUT BYTES -1"]))
+    _model(repository, "text", "echo", config(["IN BYTES 1"], ["OUT BYTES 1"]))
+    number = ["IN INT32 1"], ["OUT INT32 1"]
+    decoupled = "model_transaction_policy { decoupled: true }"
+    _model(repository, "decoupled", "decoupled", config(*number, decoupled))
+    control = "".join(
+        f'control_input [ {{ name: "{name}" control [ {{ kind: {kind} {more} }} ] }} ]\n'
+        for name, kind, more in (
+            ("START", "CONTROL_SEQUENCE_START", "int32_false_true: [ 0, 1 ]"),
+            ("END", "CONTROL_SEQUENCE_END", "int32_false_true: [ 0, 1 ]"),
+            ("CORRID", "CONTROL_SEQUENCE_CORRID", "data_type: TYPE_UINT64"),
+        )
+    )
+    batching = f"sequence_batching {{ {control} }}"
+    _model(repository, "sequence", "sequence", config(*number, batching, batch=4))
+
+
+#: Every repository by its name.
+REPOSITORIES: dict[str, Callable[[Path], None]] = {
+    builder.__name__: builder for builder in (protocol, backend, control, extensions)
+}

@@ -1,0 +1,239 @@
+"""Clients that go away: their requests are dropped, the others are served, and nothing leaks."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.http as httpclient
+from support import models
+from support.clients import (
+    TIMEOUT,
+    ask,
+    connect,
+    encode_request,
+    eventually,
+    get,
+    grpc_stub,
+    index,
+    infer_request,
+    input_tensor,
+    metrics,
+    read_answer,
+    statistics,
+    with_binary,
+)
+from support.servers import RunningServer, serving
+
+#: Runs until its gate is open or its client has gone, and tells of both.
+GATED = """
+    import os
+    import time
+
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            responses = []
+            for request in requests:
+                print("running", request.request_id(), flush=True)
+                while not os.path.exists({gate!r}) and not request.is_cancelled():
+                    time.sleep(0.005)
+                if request.is_cancelled():
+                    print("cancelled", request.request_id(), flush=True)
+                tensor = pb_utils.get_input_tensor_by_name(request, "IN")
+                output = pb_utils.Tensor("OUT", tensor.as_numpy())
+                responses.append(pb_utils.InferenceResponse([output]))
+            return responses
+"""
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    return tmp_path / "gate"
+
+
+@pytest.fixture
+def server(tmp_path: Path, gate: Path) -> Iterator[RunningServer]:
+    repository = tmp_path / "repository"
+    config = models.identity_config("TYPE_UINT8")
+    models.python_model(repository, "gated", GATED.format(gate=str(gate)), config)
+    models.identity(repository, "plain", "TYPE_UINT8")
+    arguments = ["--model-control-mode=explicit", "--load-model=*"]
+    with serving(repository, arguments=arguments) as running:
+        yield running
+        gate.touch()
+        assert "Traceback" not in running.log
+
+
+def body_of(name: str, data: bytes, request_id: str = "") -> tuple[bytes, dict[str, str | None]]:
+    tensor = {
+        "name": name,
+        "datatype": "UINT8",
+        "shape": [len(data)],
+        "parameters": {"binary_data_size": len(data)},
+    }
+    document = {
+        "id": request_id,
+        "inputs": [tensor],
+        "parameters": {"binary_data_output": True},
+    }
+    return with_binary(document, data)
+
+
+def send(server: RunningServer, request_id: str, size: int = 3) -> socket.socket:
+    """Send a request to the gated model; the caller reads the answer or goes away."""
+    connection = connect(server)
+    body, headers = body_of("IN", bytes(size), request_id)
+    connection.sendall(encode_request("POST", "/v2/models/gated/infer", body, headers))
+    return connection
+
+
+def vanish(connection: socket.socket) -> None:
+    """Close a connection as a crashed client does: by a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def cancelled(server: RunningServer) -> float:
+    series = 'nv_inference_request_failure{model="gated",reason="CANCELED",version="1"}'
+    return metrics(server)[series]
+
+
+def pending(server: RunningServer) -> float:
+    return metrics(server)['nv_inference_pending_request_count{model="gated",version="1"}']
+
+
+def assert_serves(server: RunningServer, model: str, name: str) -> None:
+    tensor = httpclient.InferInput(name, [5], "UINT8")
+    tensor.set_data_from_numpy(np.arange(5, dtype=np.uint8))
+    with httpclient.InferenceServerClient(server.http) as client:
+        result = client.infer(model, [tensor]).as_numpy(name.replace("IN", "OUT"))
+    assert result is not None
+    assert result.tolist() == [0, 1, 2, 3, 4]
+
+
+def assert_nothing_leased(server: RunningServer) -> None:
+    """A model ends at once when it is unloaded: it waits for every request and every lease."""
+    for model in ("gated", "plain"):
+        (worker,) = server.workers(model)
+        assert ask(server, "POST", f"/v2/repository/models/{model}/unload").status == 200
+        worker.wait(20)
+    eventually(
+        lambda: all(reason == "unloaded" for _, reason in index(server).values()), "all unloaded"
+    )
+
+
+@pytest.mark.parametrize("end", [vanish, socket.socket.close], ids=["reset", "close"])
+def test_a_model_sees_that_its_client_has_gone(server: RunningServer, end: Any) -> None:
+    connection = send(server, "going", 100_000)
+    server.wait_for_line("running going")
+    end(connection)
+    server.wait_for_line("cancelled going")
+    assert_serves(server, "plain", "INPUT0")
+    assert get(server, "/v2/health/ready").status == 200
+    assert_nothing_leased(server)
+
+
+def test_a_request_that_waits_is_dropped_when_its_client_goes(
+    server: RunningServer, gate: Path
+) -> None:
+    with closing(send(server, "first")) as first:
+        server.wait_for_line("running first")
+        # The worker is sent one of these ahead of time; those behind it wait in the queue.
+        leaving = [send(server, f"leaving{number}", 50_000) for number in range(4)]
+        eventually(lambda: pending(server) == 3, "three requests wait")
+        for connection in leaving:
+            vanish(connection)
+        eventually(lambda: cancelled(server) == 3, "three are counted as cancelled")
+        assert pending(server) == 0
+        gate.touch()
+        assert read_answer(first).status == 200
+    assert_serves(server, "gated", "IN")
+    counts = statistics(server, "gated")["inference_stats"]
+    assert counts["fail"]["count"] >= 3
+    assert counts["fail"]["count"] + counts["success"]["count"] == 6
+    assert_nothing_leased(server)
+
+
+def test_a_grpc_call_that_is_cancelled_is_dropped_or_told_to_the_model(
+    server: RunningServer, gate: Path
+) -> None:
+    def call(request_id: str) -> Any:
+        tensor = input_tensor("IN", "UINT8", [50_000])
+        request = infer_request("gated", [tensor], [bytes(50_000)], id=request_id)
+        return stub.ModelInfer.future(request, timeout=TIMEOUT)
+
+    with grpc_stub(server) as stub:
+        running = call("running1")
+        server.wait_for_line("running running1")
+        # The worker is sent one of these ahead of time; the others wait in the queue.
+        leaving = [call(f"leaving{number}") for number in range(3)]
+        eventually(lambda: pending(server) == 2, "two wait")
+        for waiting in leaving:
+            waiting.cancel()
+        eventually(lambda: cancelled(server) == 2, "they are counted as cancelled")
+        running.cancel()
+        server.wait_for_line("cancelled running1")
+    gate.touch()
+    assert_serves(server, "gated", "IN")
+    assert_nothing_leased(server)
+
+
+def test_a_grpc_deadline_ends_the_request(server: RunningServer) -> None:
+    with grpc_stub(server) as stub:
+        tensor = input_tensor("IN", "UINT8", [3])
+        call = stub.ModelInfer.future(
+            infer_request("gated", [tensor], [b"abc"], id="late"), timeout=0.5
+        )
+        assert call.exception(TIMEOUT).code().name == "DEADLINE_EXCEEDED"
+        server.wait_for_line("cancelled late")
+
+
+def test_uploads_that_are_broken_off_give_their_memory_back(server: RunningServer) -> None:
+    body, headers = body_of("INPUT0", bytes(3_000_000))
+    request = encode_request("POST", "/v2/models/plain/infer", body, headers)
+    for part in (0, 10, 200, 100_000, 1_500_000, len(request) - 1):
+        for end in (vanish, socket.socket.close):
+            connection = connect(server)
+            connection.sendall(request[:part])
+            end(connection)
+    assert_serves(server, "plain", "INPUT0")
+    assert_nothing_leased(server)
+
+
+def test_answers_that_nobody_reads_give_their_memory_back(server: RunningServer) -> None:
+    body, headers = body_of("INPUT0", bytes(8_000_000))
+    request = encode_request("POST", "/v2/models/plain/infer", body, headers)
+
+    def go_away(read: int) -> None:
+        connection = connect(server)
+        connection.sendall(request)
+        missing = read
+        while missing > 0:
+            missing -= len(connection.recv(min(missing, 65536)))
+        vanish(connection)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(go_away, [1, 1000, 100_000, 4_000_000] * 3))
+    assert_serves(server, "plain", "INPUT0")
+    assert_nothing_leased(server)
+
+
+def test_idle_and_half_open_connections_do_not_hinder_the_end(server: RunningServer) -> None:
+    idle = [connect(server) for _ in range(5)]
+    for connection, data in zip(idle, (b"", b"G", b"GET /v2 HTTP/1.1\r\n", b"\r\n"), strict=False):
+        connection.sendall(data)
+    # A request that arrives while its connection is kept open is answered in between.
+    idle[4].sendall(encode_request("GET", "/v2/health/live"))
+    assert idle[4].recv(1000).startswith(b"HTTP/1.1 200")
+    assert server.stop(timeout=20) == 0
+    for connection in idle:
+        connection.close()

@@ -1,0 +1,53 @@
+"""What this version cannot do is refused or told, depending on whether answers would be wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from tritonpy.ipc.errors import UnsupportedError
+from tritonpy.supervisor.config.parse import from_text
+from tritonpy.supervisor.models.unsupported import missing_features, refuse_unsupported
+
+
+@pytest.mark.parametrize(
+    ("text", "feature"),
+    [
+        ("sequence_batching {}", "sequence_batching"),
+        ("ensemble_scheduling {}", "ensemble_scheduling"),
+        ('platform: "ensemble"', "ensemble_scheduling"),
+        ('batch_input [{ target_name: "X" }]', "batch_input and batch_output"),
+        ('input [{ name: "A" allow_ragged_batch: true }]', "allow_ragged_batch"),
+    ],
+)
+def test_a_model_whose_answers_would_be_wrong_is_refused(text: str, feature: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"'m' cannot be served: .*{feature}"):
+        refuse_unsupported(from_text(f'name: "m" {text}', "config.pbtxt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "feature"),
+    [
+        ('model_warmup [{ name: "w" }]', "model_warmup"),
+        ("response_cache { enable: true }", "response_cache"),
+        ("model_repository_agents {}", "model_repository_agents"),
+        ("dynamic_batching { preserve_ordering: true }", "dynamic_batching.preserve_ordering"),
+        ("dynamic_batching { priority_levels: 2 }", "dynamic_batching.priority_levels"),
+        (
+            "dynamic_batching { default_queue_policy { max_queue_size: 1 } }",
+            "dynamic_batching queue policies",
+        ),
+        ("instance_group [{ rate_limiter {} }]", "instance_group.rate_limiter"),
+    ],
+)
+def test_a_model_that_still_answers_rightly_is_served_with_a_word_in_the_log(
+    text: str, feature: str
+) -> None:
+    config = from_text(f'name: "m" {text}', "config.pbtxt")
+    refuse_unsupported(config)
+    assert missing_features(config) == [feature]
+
+
+def test_a_plain_model_misses_nothing() -> None:
+    config = from_text('name: "m" dynamic_batching {} response_cache {}', "config.pbtxt")
+    refuse_unsupported(config)
+    assert missing_features(config) == []
