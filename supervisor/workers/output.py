@@ -13,6 +13,10 @@ LINE_LIMIT_BYTES = 8192
 #: So many of the last lines are kept to say why a worker died.
 TAIL_LINES = 20
 
+#: What Python says when a signal kills it. The stacks of all threads follow: they are for the log,
+#: and would push out of the tail what was said before.
+_FATAL = "Fatal Python error"
+
 #: So many lines are handed on, then the loop gets a turn and the pipe a pause: writing a line to
 #: the log costs some 20 µs, and a model that prints all the time must slow down only itself.
 LINES_PER_TURN = 32
@@ -38,6 +42,7 @@ class OutputReader:
         self._lines: deque[bytes] = deque()
         self._partial = b""
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._is_dying = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pause: asyncio.TimerHandle | None = None
 
@@ -124,5 +129,7 @@ class OutputReader:
     def _deliver(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip("\r")
         if text:
-            self._tail.append(text)
+            if not self._is_dying:
+                self._tail.append(text)
+                self._is_dying = text.startswith(_FATAL)
             self._on_line(text)

@@ -10,12 +10,15 @@ from typing import Any
 
 Answer = dict[str, Any]
 
+_BACKEND_FOLDER = re.compile(r"[^ \"]*/backends/python/")
+_ADDRESS = re.compile(r"0x[0-9a-f]{8,}")
 _LIST_OF_INPUTS = re.compile(r"(Got input\(s\) )\[([^]]*)\]")
 
 
 def normalised(answer: Answer, names: Sequence[str], repository: Path) -> Answer:
-    """The answer without the repository's path, and after the normalisers of these names."""
+    """The answer without paths and addresses, and after the normalisers of these names."""
     text = json.dumps(answer, ensure_ascii=False).replace(str(repository), "<repository>")
+    text = _ADDRESS.sub("<address>", _BACKEND_FOLDER.sub("<backend>/", text))
     result: Answer = json.loads(text)
     for name in names:
         result = NORMALISERS[name](result)
@@ -77,9 +80,11 @@ def names_alone(answer: Answer) -> Answer:
 
 
 def _with_documents(answer: Answer, change: Callable[[Any], Any]) -> Answer:
-    """Change a JSON body or a message."""
+    """Change a JSON body or a message; errors have neither, and stay."""
     if "message" in answer:
         return {**answer, "message": change(answer["message"])}
+    if answer.get("status") != "200 OK":
+        return answer
     body = json.dumps(change(json.loads(answer["body"])), separators=(",", ":"), ensure_ascii=False)
     return {**answer, "body": body}
 

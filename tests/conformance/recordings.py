@@ -22,7 +22,7 @@ def written(area: Area, answers: Iterable[tuple[Case, Answer]]) -> str:
     """The content of an area's file."""
     record = {area.id(case): {"asked": digest(case), "answer": answer} for case, answer in answers}
     assert list(record) == [name for name, _ in area.cases()], "two cases of one name"
-    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def write(area: Area, content: str) -> None:

@@ -92,8 +92,6 @@ def test_an_onnx_model_runs_on_the_cuda_provider_or_is_refused(tmp_path: Path) -
     models.write(target / "config.pbtxt", (digits / "config.pbtxt").read_text() + ON_GPU)
     with serving(tmp_path) as server:
         # Loading fails when the session falls back to the CPU, so being READY is the proof.
-        scores = infer(
-            server.http, "digits", "image", np.zeros((1, 1, 8, 8), np.float32), "scores"
-        )
+        scores = infer(server.http, "digits", "image", np.zeros((1, 1, 8, 8), np.float32), "scores")
 
     assert scores.shape == (1, 10)

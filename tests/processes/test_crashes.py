@@ -59,8 +59,7 @@ def test_other_models_answer_every_request_while_a_worker_is_killed(
                     np.testing.assert_array_equal(infer(client, model), SIX)
                     answered[model] += 1
                 except InferenceServerException as error:
-                    assert model == "victim", f"the bystander failed: {error}"
-                    refused.append(str(error))
+                    refused.append(f"{model}: {error}")
 
     with ThreadPoolExecutor(4) as pool:
         running = [pool.submit(load, name) for name in ("victim", "bystander") * 2]
@@ -71,8 +70,9 @@ def test_other_models_answer_every_request_while_a_worker_is_killed(
             worker.send_signal(signal.SIGKILL)
             worker.wait(10)
             eventually(
-                lambda gone=worker.pid: [w.pid for w in two_models.workers("victim")]
-                not in ([], [gone]),
+                lambda gone=worker.pid: (
+                    [w.pid for w in two_models.workers("victim")] not in ([], [gone])
+                ),
                 "a new worker",
             )
             served = answered["victim"]
@@ -83,7 +83,7 @@ def test_other_models_answer_every_request_while_a_worker_is_killed(
 
     assert answered["bystander"] > 20
     for message in refused:
-        assert "[503]" in message
+        assert message.startswith("victim: [503]")
         assert "'victim_0' was killed by signal SIGKILL" in message
 
 
@@ -93,9 +93,10 @@ def test_a_pure_models_requests_survive_the_death_of_its_worker(tmp_path: Path) 
         "slow",
         more='parameters { key: "execute_delay_ms" value { string_value: "1500" } }',
     )
-    with serving(tmp_path) as running, http.InferenceServerClient(
-        running.http, concurrency=2
-    ) as client:
+    with (
+        serving(tmp_path) as running,
+        http.InferenceServerClient(running.http, concurrency=2) as client,
+    ):
         (worker,) = running.workers("slow")
         tensor = http.InferInput("INPUT0", [6], "FP32")
         tensor.set_data_from_numpy(SIX)
@@ -138,7 +139,7 @@ def test_a_killed_supervisor_leaves_no_process_no_memory_and_no_socket(
     running.process.send_signal(signal.SIGKILL)
     running.process.wait()
 
-    gone, alive = psutil.wait_procs(family, timeout=20)
+    _gone, alive = psutil.wait_procs(family, timeout=20)
     assert not alive, f"still alive: {alive}"
     eventually(lambda: not list(running.runtime_directory.iterdir()), "the socket files go")
     assert not [name for name in os.listdir("/dev/shm") if "tritonpy" in name]

@@ -68,9 +68,14 @@ def blocked_model(repository: Path, name: str = "blocked") -> Path:
     return folder / "pipe"
 
 
-def find_http(server: RunningServer) -> None:
-    """Learn the port of a server that is not up yet."""
-    server.ports["http"] = int(server.wait_for_line(r"Started HTTPService at \S+:(\d+)")[1])
+def takes_connections(server: RunningServer) -> bool:
+    """Whether it does; if so, it must not call itself live."""
+    try:
+        with http.InferenceServerClient(server.http) as client:
+            assert not client.is_server_live()
+    except OSError:
+        return False
+    return True
 
 
 def clean_up(server: RunningServer) -> None:
@@ -113,8 +118,9 @@ def test_while_it_stops_the_server_is_not_ready_and_takes_no_connection(tmp_path
         server.process.send_signal(signal.SIGTERM)
         server.wait_for_line("Waiting for in-flight requests")
 
-        with pytest.raises((ConnectionRefusedError, ConnectionResetError, OSError)):
-            http.InferenceServerClient(server.http).is_server_live()
+        deadline = time.monotonic() + PATIENCE
+        while takes_connections(server):  # for a moment after that line, and then never again
+            assert time.monotonic() < deadline
 
         with pipe.open("w"):
             request.result(PATIENCE)
@@ -137,8 +143,7 @@ def test_a_request_that_never_ends_is_cut_off_at_the_timeout_and_the_status_is_1
             assert server.process.wait(PATIENCE) == 1
 
             took = time.monotonic() - began
-            with pytest.raises((InferenceServerException, OSError)):
-                request.result(PATIENCE)
+            assert request.exception(PATIENCE) is not None
         assert took < 15, f"one second was allowed, and it took {took:.1f}"
         assert "Exit timeout expired. Exiting immediately." in server.log
         assert "did not finalize within" in server.log

@@ -62,7 +62,7 @@ class Process:
 
     def load(self, directory: Path) -> messages.FromWorker:
         """Have it load a python model; returns what it answers."""
-        config = {"name": "m", "backend": "python", "input": [], "output": []}
+        config: dict[str, object] = {"name": "m", "backend": "python", "input": [], "output": []}
         files = messages.ModelFiles("m", 1, str(directory), str(directory / "1"))
         self.peer.send(Load(files, json.dumps(config), INSTANCE, {}))
         return self.peer.receive()

@@ -350,6 +350,31 @@ def test_of_two_threads_that_wait_for_each_other_the_second_fails(memory: Memory
     memory.place("z", kilobytes(1500), wait_for_the_other)
 
 
+def test_a_thread_that_was_given_room_is_waited_for_before_it_has_noticed(memory: Memory) -> None:
+    (read,) = sent(memory, 2000)
+    assert isinstance(read.data, Span)
+    waits, may_go_on = threading.Event(), threading.Event()
+
+    def wait(_condition: Callable[[], bool]) -> None:
+        waits.set()
+        assert may_go_on.wait(TIMEOUT)
+
+    def other_response() -> None:
+        first = memory.place("a", kilobytes(1000), never)
+        memory.discard([first, memory.place("b", kilobytes(1500), wait)])
+
+    other = Background(other_response)
+    assert waits.wait(TIMEOUT)
+    memory.release([read.data.offset])
+
+    def wait_for_the_other(condition: Callable[[], bool]) -> None:
+        may_go_on.set()
+        other.result()
+        assert condition()
+
+    memory.place("z", kilobytes(3200), wait_for_the_other)
+
+
 def test_trimming_without_an_arena_is_harmless() -> None:
     Memory().trim()
 

@@ -159,7 +159,7 @@ def test_a_name_that_is_no_utf8_is_refused() -> None:
         (b'{"inputs":[]} x', "The document root must not be followed by other values. at 14"),
         (b"{1:2}", "Missing a name for object member. at 1"),
         (b'{"a" 1}', "Missing a colon after a name of object member. at 5"),
-        (b'{"a":"b', "Missing a closing quotation mark in string. at 5"),
+        (b'{"a":"b', "Missing a closing quotation mark in string. at 7"),
         (b'{"a":"\\x"}', "Invalid escape character in string. at 6"),
         (b"[1 2]", "Missing a comma or a closing bracket after a value. at 3"),
         (b"1" * 5000, "Number too big to be stored in double. at 0"),

@@ -189,7 +189,10 @@ async def test_no_more_versions_load_at_once_than_allowed(bench: Bench) -> None:
         bench.loader.held[name] = asyncio.Event()
     manager = bench.manager("none", load_threads=2)
     starting = asyncio.create_task(manager.start())
-    await until(lambda: len(index(manager)) == 4 and all(x[2] == "LOADING" for x in index(manager)))
+    await until(lambda: [line[2] for line in index(manager)] == ["LOADING"] * 4)
+    await until(lambda: len(bench.loader.asked) == 2)
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert len(bench.loader.asked) == 2
 
     for event in bench.loader.held.values():

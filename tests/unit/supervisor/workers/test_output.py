@@ -103,6 +103,16 @@ async def test_only_the_last_lines_are_remembered(pipe: Pipe) -> None:
     assert pipe.reader.tail[-1] == "line 99"
 
 
+async def test_the_stacks_of_a_dying_python_do_not_push_out_what_it_said_before(
+    pipe: Pipe,
+) -> None:
+    stacks = b"".join(b'  File "x.py", line %d in f\n' % number for number in range(50))
+    pipe.write(b"out of cheese\nFatal Python error: Aborted\n\nCurrent thread:\n" + stacks)
+    await pipe.until(lambda: len(pipe.lines) == 53)
+
+    assert pipe.reader.tail == ["out of cheese", "Fatal Python error: Aborted"]
+
+
 async def test_a_flood_leaves_the_loop_its_turns(pipe: Pipe) -> None:
     pipe.write(b"y\n" * 10_000)
     most = turns = before = 0

@@ -1,0 +1,72 @@
+"""The same questions get the same answers as from the real Triton, whose answers are recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.servers import serving
+
+from conformance import recordings
+from conformance.case import Area, Setup
+from conformance.catalogue import AREAS, NOT_OFFERED
+from conformance.differences import DIFFERENCES, Kind
+from conformance.player import Player
+from conformance.repositories import REPOSITORIES
+
+#: Of the counted cases, how many must be the same.
+WANTED = 0.98
+
+OFFERED = [area for area in AREAS if area.name not in NOT_OFFERED]
+SETUPS = list(dict.fromkeys(area.setup for area in OFFERED))
+
+
+@pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.repository)
+def test_answers_are_the_recorded_ones(setup: Setup, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    REPOSITORIES[setup.repository](repository)
+    with serving(repository, arguments=setup.arguments) as server:
+        player = Player(("127.0.0.1", server.ports["http"]), server.grpc, repository)
+        found = [
+            complaint
+            for area in OFFERED
+            if area.setup == setup
+            for complaint in _complaints(area, player)
+        ]
+    assert not found, f"{len(found)} answers differ\n\n" + "\n\n".join(found)
+
+
+def test_at_least_98_percent_of_the_answers_are_the_same() -> None:
+    counted = [name for area in OFFERED for name, _ in area.cases()]
+    decided = [name for name, entry in DIFFERENCES.items() if entry.kind is Kind.DECIDED]
+    assert DIFFERENCES.keys() <= set(counted), "differences of cases that are not counted"
+    assert len(counted) >= 300
+    assert len(decided) <= (1 - WANTED) * len(counted), f"{len(decided)} of {len(counted)} differ"
+
+
+def test_what_is_not_offered_yet_is_recorded() -> None:
+    waiting = {area.name: len(recordings.read(area)) for area in AREAS if area not in OFFERED}
+    assert waiting == NOT_OFFERED
+
+
+def _complaints(area: Area, player: Player) -> list[str]:
+    """What is wrong with the answers to an area's cases, each with both answers."""
+    records = recordings.read(area)
+    complaints: list[str] = []
+    for case, answer in player.play(area):
+        name = area.id(case)
+        expected = records[name]
+        if name in DIFFERENCES:
+            if answer == expected:
+                complaints.append(f"{name}\n  is the recorded answer, but listed as a difference")
+                continue
+            expected = DIFFERENCES[name].applied(expected)
+        if answer != expected:
+            complaints.append(f"{name}\n  expected {_line(expected)}\n  got      {_line(answer)}")
+    return complaints
+
+
+def _line(answer: dict[str, Any]) -> str:
+    return json.dumps(answer, ensure_ascii=False)
