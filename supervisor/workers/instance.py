@@ -54,8 +54,8 @@ class Instance:
     def __init__(self, surroundings: Surroundings, recipe: Recipe, owner: Owner) -> None:
         self.name = recipe.instance.name
         self.state = WorkerState.BACKOFF
-        #: Why the worker ended, when it did so unasked.
-        self.reason = ""
+        #: Why the worker ended, when it did so unasked: what clients are told of it, and all of it.
+        self.cause = self.reason = ""
         #: When the next start is due (monotonic seconds), in BACKOFF.
         self.restart_at = 0.0
         #: How many workers this instance has had that ended unasked.
@@ -293,7 +293,7 @@ class Instance:
         self._move(WorkerEvent.LOADED)
         if self.state is not WorkerState.READY:
             return
-        self.reason = ""
+        self.cause = self.reason = ""
         if self._awaited is None:
             log.info("model instance '%s' serves again", self.name)
         self._resolve("")
@@ -364,7 +364,7 @@ class Instance:
             self._owner.instance_lost(self, orphans, "the model was unloaded")
             return
         self.deaths += 1
-        self.reason = self._tell(exit)
+        self.cause, self.reason = self._tell(exit)
         if self._awaited is not None:
             # The first start failed: that is the answer to whoever wants the model loaded.
             self._move(WorkerEvent.GIVEN_UP)
@@ -375,13 +375,16 @@ class Instance:
             return
         self._restart(orphans)
 
-    def _tell(self, exit: Exit) -> str:
+    def _tell(self, exit: Exit) -> tuple[str, str]:
+        """Why the worker ended, for clients and for operators: a model's last words may tell of its
+        code and of the machine.
+        """
         if self._failure is not None:
-            return self._failure.message
-        reason = f"the worker of model instance '{self.name}' {exit}"
-        if exit.last_words:
-            reason += "; its last words: " + " | ".join(exit.last_words[-5:])
-        return reason
+            return self._failure.message, self._failure.message
+        cause = f"the worker of model instance '{self.name}' {exit}"
+        if not exit.last_words:
+            return cause, cause
+        return cause, f"{cause}; its last words: " + " | ".join(exit.last_words[-5:])
 
     def _restart(self, orphans: list[Work]) -> None:
         now = time.monotonic()
@@ -399,4 +402,4 @@ class Instance:
             self.restart_at = now + delay
             log.error("%s; it is started again in %g seconds", self.reason, delay)
             self._timer = asyncio.get_running_loop().call_later(delay, self._spawn)
-        self._owner.instance_lost(self, orphans, self.reason)
+        self._owner.instance_lost(self, orphans, self.cause)

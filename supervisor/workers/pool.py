@@ -121,7 +121,7 @@ class Pool:
         return all(instance.state in ENDED for instance in self.instances)
 
     def failure(self) -> str:
-        """Why instances that do not run ended; "" when none did."""
+        """Why instances that do not run ended, for operators; "" when none did."""
         reasons = [instance.reason for instance in self.instances if instance.reason]
         return "; ".join(dict.fromkeys(reasons))
 
@@ -141,10 +141,10 @@ class Pool:
                 return None
         if soonest is not None and soonest - time.monotonic() <= PATIENCE:
             return None
-        reasons = self.failure()
+        causes = dict.fromkeys(instance.cause for instance in self.instances if instance.cause)
         return (
             f"model '{self._model}' version {self._version} has no instance that runs"
-            f"{': ' + reasons if reasons else ''}"
+            f"{': ' + '; '.join(causes) if causes else ''}"
         )
 
     # --- the scheduler's Runner -------------------------------------------------------------------

@@ -93,6 +93,17 @@ class Settled:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Not a case: wait until the statistics of a model count so many answered requests.
+
+    The real server counts a request after it has answered it.
+    """
+
+    model: str
+    requests: int
+
+
+@dataclass(frozen=True)
 class Meanwhile:
     """A call that takes long, and cases while it does.
 
@@ -107,7 +118,7 @@ class Meanwhile:
 
 
 Case = Http | Wire | Grpc | Stream
-Step = Case | Settled | Meanwhile
+Step = Case | Settled | Counted | Meanwhile
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,7 @@ class Area:
         """Every case with its id, which is "area: name"."""
         for step in self.steps:
             match step:
-                case Settled():
+                case Settled() | Counted():
                     continue
                 case Meanwhile():
                     for case in (*step.cases, step.call):

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -20,7 +20,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
-from .case import Area, Case, Document, Grpc, Http, Meanwhile, Settled, Stream, Wire
+from .case import Area, Case, Counted, Document, Grpc, Http, Meanwhile, Settled, Stream, Wire
 from .normalisers import normalised
 
 Answer = dict[str, Any]
@@ -50,6 +50,8 @@ class Player:
                 match step:
                     case Settled():
                         self._settle(step)
+                    case Counted():
+                        self._await_count(step)
                     case Meanwhile():
                         yield from self._meanwhile(step, channel)
                     case _:
@@ -81,15 +83,29 @@ class Player:
                 return {"connection": "closed"}
 
     def _settle(self, wanted: Settled) -> None:
-        """Poll the index; a server announces nothing."""
         question = Http("", "POST", "/v2/repository/index")
-        deadline = time.monotonic() + _PATIENCE_S
-        while True:
-            index = json.loads(self._http(question)["body"])
+
+        def settled(index: Any) -> bool:
             states = {entry.get("state") for entry in index if entry["name"] == wanted.model}
-            if states == {wanted.state}:
-                return
-            assert time.monotonic() < deadline, f"never {wanted}: {index}"
+            return states == {wanted.state}
+
+        self._poll(question, settled, str(wanted))
+
+    def _await_count(self, wanted: Counted) -> None:
+        question = Http("", "GET", f"/v2/models/{wanted.model}/stats")
+
+        def counted(document: Any) -> bool:
+            (entry,) = document["model_stats"]
+            found = entry["inference_stats"]
+            return bool(found["success"]["count"] + found["fail"]["count"] >= wanted.requests)
+
+        self._poll(question, counted, str(wanted))
+
+    def _poll(self, question: Http, condition: Callable[[Any], bool], what: str) -> None:
+        """Ask until the answer is the one that is awaited: a server announces nothing."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not condition(document := json.loads(self._http(question)["body"])):
+            assert time.monotonic() < deadline, f"never {what}: {document}"
             threading.Event().wait(0.02)
 
     def _meanwhile(self, step: Meanwhile, channel: grpc.Channel) -> Iterator[tuple[Case, Answer]]:

@@ -217,7 +217,8 @@ class FakeInstance(Instance):
         orphans = [work for batch in self.batches for work in batch]
         self.batches.clear()
         self.state = state
-        self.reason = reason
+        self.cause = reason
+        self.reason = f"{reason}; its last words: help"
         self._tells.instance_lost(self, orphans, reason)
 
     def cancel(self, work: Work) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..case import Area, Case, Document, Grpc, Http, Step, Stream
+from ..case import Area, Case, Counted, Document, Grpc, Http, Step, Stream
 from ..requests import ask, call, document, message, post, wire_tensor
 from ..setups import BACKEND
 
@@ -128,17 +128,22 @@ def _counted(name: str, shape: list[int]) -> Http:
 _COUNTED: list[Step] = [
     *_statistics("of nothing", "counted"),
     _counted("one", [1, 2]),
+    Counted("counted", 1),
     *_statistics("of one", "counted"),
     _counted("three", [3, 2]),
     _counted("three again", [3, 1]),
+    Counted("counted", 3),
     *_statistics("of batches", "counted"),
     _counted("too many", [5, 1]),
     *_statistics("after a refusal", "counted"),
     _do("raise", "failing", "counted_failures"),
+    Counted("counted_failures", 1),
     *_statistics("after an exception", "counted_failures"),
     _do("plain error", "error", "counted_failures"),
+    Counted("counted_failures", 2),
     *_statistics("after an error", "counted_failures"),
     _do("behave", "good", "counted_failures"),
+    Counted("counted_failures", 3),
     *_statistics("after success", "counted_failures"),
     *_statistics("of a version", "counted", "1"),
     *_statistics("of an unknown version", "counted", "9"),
@@ -153,6 +158,7 @@ _RESPONSES: list[Step] = [
     Stream("three", [{**_many(3), "model_name": "counted_responses"}]),
     Stream("a failure", [{**_many(3, "fail in the middle"), "model_name": "counted_responses"}]),
     Stream("none", [{**_many(0), "model_name": "counted_responses"}]),
+    Counted("counted_responses", 3),
     *_statistics("of responses", "counted_responses"),
 ]
 
