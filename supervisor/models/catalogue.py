@@ -14,6 +14,7 @@ from ..config.parse import from_file, from_json
 from ..config.schema import ModelConfig
 from ..repository import layout, poller, versions
 from ..repository.layout import ModelOnDisk
+from ..repository.storage import localize
 from ..settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,15 +38,17 @@ class Catalogue:
     async def look(self, model: str | None = None) -> None:
         """Look at the repositories, or at one model in them.
 
-        Raises InvalidArgumentError when a repository cannot be read.
+        Raises InvalidArgumentError when a repository cannot be read, UnsupportedError when it is
+        kept where this version cannot read it.
         """
         name = self._settings.models.config_name
         found: dict[str, list[ModelOnDisk]] = {}
         for repository in self._settings.repositories:
+            folder = await asyncio.to_thread(localize, repository)
             if model is None:
-                there = await asyncio.to_thread(layout.find_models, repository, name)
+                there = await asyncio.to_thread(layout.find_models, folder, name)
             else:
-                one = await asyncio.to_thread(layout.find_model, repository, model, name)
+                one = await asyncio.to_thread(layout.find_model, folder, model, name)
                 there = [one] if one is not None else []
             for item in there:
                 found.setdefault(item.name, []).append(item)
