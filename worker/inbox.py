@@ -42,7 +42,8 @@ class Inbox:
         self._on_release = on_release
         # Reentrant: the garbage collector may run a model's finalizers anywhere, and one of them
         # may end a request.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._has_leader = False
         self._closed = False
         self._work: deque[Work] = deque()
@@ -115,7 +116,7 @@ class Inbox:
 
     def finish(self, key: int) -> bool:
         """Claim the last answer to a request: True for the first who does, and for nobody else."""
-        with self._changed:
+        with self._lock:
             if key not in self._open:
                 return False
             self._open.discard(key)

@@ -221,8 +221,10 @@ class Instance:
         try:
             if response.error is not None:
                 return self._failure(key, response.error, final)
-            found = {name: array for name, array in response.outputs.items() if name in wanted}
-            outputs = batch.from_graph_shape(found, self._shapes.outputs, self._shapes.batching)
+            outputs, shapes = response.outputs, self._shapes
+            if shapes.outputs:
+                outputs = {name: array for name, array in outputs.items() if name in wanted}
+                outputs = batch.from_graph_shape(outputs, shapes.outputs, shapes.batching)
             return self._answer(key, wanted, outputs, response.parameters, final)
         except FAILURES as error:
             return self._failure(key, error, final)

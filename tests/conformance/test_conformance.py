@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.servers import serving
-
 from conformance import recordings
 from conformance.case import Area, Setup
 from conformance.catalogue import AREAS, NOT_OFFERED
 from conformance.differences import DIFFERENCES, Kind
 from conformance.player import Player
 from conformance.repositories import REPOSITORIES
+from support.servers import serving
 
 #: Of the counted cases, how many must be the same.
 WANTED = 0.98
