@@ -4,6 +4,6 @@ Triton's client registers messages of the same full names (`inference.ModelInfer
 default pool, which refuses a second definition. With a pool of our own, both live in one process.
 """
 
-from google.protobuf import descriptor_pool  # type: ignore[import-untyped]
+from google.protobuf import descriptor_pool
 
 POOL = descriptor_pool.DescriptorPool()

@@ -61,19 +61,19 @@ class InferRequest:
     model: str
     version: int | None
     inputs: list[Tensor]
-    outputs: list[RequestedOutput] = field(default_factory=list)
+    outputs: list[RequestedOutput] = field(default_factory=list[RequestedOutput])
     id: str = ""
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     correlation_id: int | str = 0
     flags: int = 0
     priority: int = 0
     timeout_us: int = 0
-    leases: list[Lease] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list[Lease])
     received_ns: int = field(default_factory=time.monotonic_ns)
     #: Rows of the batch dimension, 1 where the model does not batch. Set by the data plane.
     batch_size: int = 1
     #: The names that the worker is told, in order. Set by the data plane.
-    wanted: list[str] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list[str])
     #: Equal for requests that may share a batch. Set by the data plane.
     signature: object = None
 
@@ -94,7 +94,7 @@ class InferResponse:
     model: str
     version: int
     id: str
-    outputs: list[Tensor] = field(default_factory=list)
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    outputs: list[Tensor] = field(default_factory=list[Tensor])
+    parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     error: StatusError | None = None
     final: bool = True

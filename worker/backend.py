@@ -48,8 +48,8 @@ class Model:
 class Response:
     """What a backend answers to one request: outputs in order, or an error."""
 
-    outputs: dict[str, Array] = field(default_factory=dict)
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    outputs: dict[str, Array] = field(default_factory=dict[str, Array])
+    parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     error: StatusError | None = None
 
 

@@ -10,7 +10,7 @@ import re
 from typing import TypeAlias, cast
 
 import msgspec
-from google.protobuf import descriptor  # type: ignore[import-untyped]
+from google.protobuf import descriptor
 
 from ...ipc.errors import InvalidArgumentError
 from . import mistakes

@@ -11,7 +11,7 @@ import re
 from typing import cast
 
 import msgspec
-from google.protobuf import descriptor, json_format, text_format  # type: ignore[import-untyped]
+from google.protobuf import descriptor, json_format, text_format
 
 from ...ipc.errors import InvalidArgumentError
 from ...proto import model_config_pb2

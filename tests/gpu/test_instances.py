@@ -10,6 +10,7 @@ import pytest
 import tritonclient.http as http
 from support import models
 from support.servers import serving
+
 from tritonpy.supervisor.workers import devices
 
 pytestmark = [
@@ -24,7 +25,7 @@ def infer(server: str, model: str, name: str, array: np.ndarray, output: str) ->
     with http.InferenceServerClient(server) as client:
         tensor = http.InferInput(name, list(array.shape), "FP32")
         tensor.set_data_from_numpy(array)
-        result = client.infer(model, [tensor]).as_numpy(output)
+        result: np.ndarray | None = client.infer(model, [tensor]).as_numpy(output)
     assert result is not None
     return result
 

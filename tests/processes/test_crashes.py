@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import psutil
 import pytest
 import tritonclient.http as http
 from support import models
+from support.clients import eventually
 from support.servers import RunningServer, launch, serving
 from tritonclient.utils import InferenceServerException
 
@@ -24,17 +24,9 @@ SIX = np.arange(6, dtype=np.float32)
 def infer(client: http.InferenceServerClient, model: str) -> np.ndarray:
     tensor = http.InferInput("IN", [6], "FP32")
     tensor.set_data_from_numpy(SIX)
-    result = client.infer(model, [tensor]).as_numpy("OUT")
+    result: np.ndarray | None = client.infer(model, [tensor]).as_numpy("OUT")
     assert result is not None
     return result
-
-
-def eventually(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-    """Wait for something that happens outside of this process, and that nothing announces."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        threading.Event().wait(0.01)
 
 
 @pytest.fixture

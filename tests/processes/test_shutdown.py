@@ -58,7 +58,8 @@ def infer(server: RunningServer, model: str) -> np.ndarray | None:
     with http.InferenceServerClient(server.http, network_timeout=PATIENCE) as client:
         tensor = http.InferInput("IN", [6], "FP32")
         tensor.set_data_from_numpy(SIX)
-        return client.infer(model, [tensor]).as_numpy("OUT")
+        result: np.ndarray | None = client.infer(model, [tensor]).as_numpy("OUT")
+        return result
 
 
 def blocked_model(repository: Path, name: str = "blocked") -> Path:

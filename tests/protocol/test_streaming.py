@@ -194,7 +194,7 @@ def test_a_client_may_have_a_models_error_end_its_stream(stub: Any) -> None:
 
 
 def test_large_responses_keep_their_own_data(stub: Any) -> None:
-    requests = [floats("once", np.full(100_000, seed), id=str(seed)) for seed in range(20)]
+    requests = [floats("once", np.full(100_000, seed).tolist(), id=str(seed)) for seed in range(20)]
     for seed, answer in enumerate(stream(stub, *requests)):
         data = np.frombuffer(answer.infer_response.raw_output_contents[0], "<f4")
         assert answer.infer_response.id == str(seed)

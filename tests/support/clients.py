@@ -197,9 +197,9 @@ def grpc_error(call: Callable[[], object]) -> tuple[str, str]:
     try:
         result = call()
     except grpc.RpcError as error:
-        details = error.details() or ""  # type: ignore[attr-defined]
+        details = error.details() or ""
         assert "Traceback" not in details
-        return error.code().name, details  # type: ignore[attr-defined]
+        return error.code().name, details
     raise AssertionError(f"the call was answered: {result}")
 
 
@@ -235,7 +235,7 @@ def metrics(server: RunningServer) -> dict[str, float]:
 # --- watching -------------------------------------------------------------------------------------
 
 
-def eventually(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
+def eventually(condition: Callable[..., bool], what: str, timeout: float = 30.0) -> None:
     """Wait for something that happens in another process, and that nothing announces."""
     deadline = time.monotonic() + timeout
     while not condition():

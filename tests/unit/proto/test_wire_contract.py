@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.protobuf import descriptor_pb2  # type: ignore[import-untyped]
-from grpc_health.v1 import health_pb2 as their_health  # type: ignore[import-untyped]
-from tritonclient.grpc import model_config_pb2 as their_config  # type: ignore[import-untyped]
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2 as their_health
+from tritonclient.grpc import model_config_pb2 as their_config
 from tritonclient.grpc import service_pb2 as their_service
 
 from tritonpy.proto import grpc_service_pb2, health_pb2, model_config_pb2

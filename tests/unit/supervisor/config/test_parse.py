@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from google.protobuf import text_format  # type: ignore[import-untyped]
+from google.protobuf import text_format
 
 from tritonpy.ipc.errors import InvalidArgumentError
 from tritonpy.proto import model_config_pb2

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
+from google.protobuf.descriptor import FieldDescriptor
 
 from tritonpy.proto import model_config_pb2
 from tritonpy.supervisor.config import parse

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc.aio  # type: ignore[import-untyped]
+import grpc.aio
 import pytest
-import tritonclient.grpc.aio as tritonclient  # type: ignore[import-untyped]
+import tritonclient.grpc.aio as tritonclient
 from unit.supervisor.grpc.planes import FakeControlPlane, FakeDataPlane
 
 from tritonpy.supervisor.grpc.grpcio import GrpcServer
@@ -18,7 +18,7 @@ from tritonpy.supervisor.settings import GrpcSettings
 async def one_loop(anyio_backend: str) -> AsyncIterator[None]:
     """Keep one event loop for all tests: grpcio's poller thread outlives a server, and reports to
     the loop that it has known."""
-    yield
+    yield  # noqa: PT022 - the loop lasts as long as the fixture
 
 
 @pytest.fixture

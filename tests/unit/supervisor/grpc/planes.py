@@ -47,6 +47,7 @@ def bytes_of(request: InferRequest, tensor: Tensor) -> bytes:
     data = tensor.data
     if isinstance(data, Span):
         (lease,) = request.leases
+        assert isinstance(lease, FakeLease)
         return bytes(lease.view[data.offset : data.offset + data.size])
     return bytes(data)
 

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
+from tritonclient.grpc import service_pb2
 from unit.supervisor.grpc.planes import FakeDataPlane, bytes_of
 
 from tritonpy.ipc.dtypes import DATATYPES, DataType, numpy_dtype

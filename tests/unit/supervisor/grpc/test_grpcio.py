@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
-import grpc.aio  # type: ignore[import-untyped]
+import grpc
+import grpc.aio
 import pytest
-from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
-from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2
+from tritonclient.grpc import service_pb2
 from unit.supervisor.grpc.planes import FakeControlPlane, FakeDataPlane, echo
 
 from tritonpy.supervisor.grpc.grpcio import GrpcServer

@@ -6,13 +6,13 @@ import asyncio
 import logging
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
-import grpc.aio  # type: ignore[import-untyped]
+import grpc
+import grpc.aio
 import numpy as np
 import pytest
-import tritonclient.grpc.aio as tritonclient  # type: ignore[import-untyped]
+import tritonclient.grpc.aio as tritonclient
 from tritonclient.grpc import service_pb2
-from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
+from tritonclient.utils import InferenceServerException
 from unit.supervisor.grpc.planes import FakeControlPlane, FakeDataPlane, echo
 
 from tritonpy.ipc import errors

@@ -7,14 +7,14 @@ import queue
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
-import grpc.aio  # type: ignore[import-untyped]
+import grpc
+import grpc.aio
 import numpy as np
 import pytest
-import tritonclient.grpc  # type: ignore[import-untyped]
-import tritonclient.grpc.aio  # type: ignore[import-untyped]
+import tritonclient.grpc
+import tritonclient.grpc.aio
 from tritonclient.grpc import service_pb2
-from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
+from tritonclient.utils import InferenceServerException
 from unit.supervisor.grpc.planes import FakeDataPlane, echo, failure
 
 from tritonpy.ipc.errors import InternalError, InvalidArgumentError, UnavailableError

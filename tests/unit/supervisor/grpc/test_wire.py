@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
+from tritonclient.grpc import service_pb2
 
 from tritonpy.supervisor.grpc.wire import append_field, cut_field, nested, varint
 

@@ -11,7 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-import tritonclient.http  # type: ignore[import-untyped]
+import tritonclient.http
 
 from tritonpy.ipc.errors import InvalidArgumentError, UnavailableError
 from tritonpy.supervisor.http.metrics import MetricsServer

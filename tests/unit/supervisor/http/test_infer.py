@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tritonclient.http  # type: ignore[import-untyped]
+import tritonclient.http
 
 from tritonpy.ipc.tensor import INLINE_LIMIT_BYTES, Span, Tensor, encode_bytes
 from tritonpy.supervisor.request import InferRequest, InferResponse
