@@ -42,4 +42,13 @@ AREAS: list[Area] = [
 ]
 
 #: Areas that are recorded and not replayed yet, with the number of their cases.
-NOT_OFFERED = {"shared memory": 46, "trace": 32, "logging": 25, "generate": 40, "sequences": 13}
+NOT_OFFERED = {
+    "server metadata": 3,
+    "file overrides": 8,
+    "warm-up": 2,
+    "shared memory": 46,
+    "trace": 32,
+    "logging": 25,
+    "generate": 40,
+    "sequences": 13,
+}

@@ -12,6 +12,10 @@ Answer = dict[str, Any]
 
 _BACKEND_FOLDER = re.compile(r"[^ \"]*/backends/python/")
 _ADDRESS = re.compile(r"0x[0-9a-f]{8,}")
+#: In JSON, where a newline is written as an escape.
+_FAILED_VERSION = re.compile(r"(is at UNAVAILABLE state: [A-Z][a-z ]+: )(?:[^;]|;(?!\\n))+(;\\n)")
+_FAILED_POLL = re.compile(r'(failed to poll from model repository)(?:[^"\\]|\\.)*')
+_NO_VERSION = re.compile(r"(under the version policy of model '\w+')(?:[^\\]|\\[^n])*")
 _LIST_OF_INPUTS = re.compile(r"(Got input\(s\) )\[([^]]*)\]")
 
 
@@ -66,6 +70,14 @@ def streams_by_request(answer: Answer) -> Answer:
     return {**answer, "messages": messages}
 
 
+def without_reason(answer: Answer) -> Answer:
+    """Why a load failed: the frame is kept, with the status code, and the reason is not."""
+    body = _FAILED_VERSION.sub(r"\1<reason>\2", answer["body"])
+    for frame in (_FAILED_POLL, _NO_VERSION):
+        body = frame.sub(r"\1<reason>", body)
+    return {**answer, "body": body}
+
+
 def keys_in_any_order(answer: Answer) -> Answer:
     """The members of JSON objects, where the real server has the order of a hash table."""
     return _with_documents(answer, lambda value: json.loads(json.dumps(value, sort_keys=True)))
@@ -98,6 +110,7 @@ NORMALISERS: dict[str, Callable[[Answer], Answer]] = {
         durations,
         names_alone,
         streams_by_request,
+        without_reason,
         keys_in_any_order,
     )
 }

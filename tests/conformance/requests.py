@@ -10,7 +10,7 @@ from typing import Any
 from .case import Document, Grpc, Http
 
 #: Four FP32 numbers as they lie in memory.
-F4 = struct.pack("<4f", 0, 1, 2, 3)
+F4 = struct.pack("<4f", 0.1, 1, 2, 3)
 F6 = struct.pack("<6f", 0, 1, 2, 3, 4, 5)
 CHOICE = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}
 

@@ -10,6 +10,7 @@ import pytest
 from conformance import recordings
 from conformance.case import Area, Setup
 from conformance.catalogue import AREAS, NOT_OFFERED
+from conformance.comparison import same
 from conformance.differences import DIFFERENCES, Kind
 from conformance.player import Player
 from conformance.repositories import REPOSITORIES
@@ -58,11 +59,11 @@ def _complaints(area: Area, player: Player) -> list[str]:
         name = area.id(case)
         expected = records[name]
         if name in DIFFERENCES:
-            if answer == expected:
+            if same(expected, answer):
                 complaints.append(f"{name}\n  is the recorded answer, but listed as a difference")
                 continue
             expected = DIFFERENCES[name].applied(expected)
-        if answer != expected:
+        if not same(expected, answer):
             complaints.append(f"{name}\n  expected {_line(expected)}\n  got      {_line(answer)}")
     return complaints
 

@@ -41,8 +41,6 @@ _HTTP: list[Case] = [
     _get("/v2/models/versions/versions/3/ready"),
     _get("/v2/models/versions/versions/2/ready"),
     *(_get(f"/v2/models/{lookup}/ready") for lookup in _LOOKUPS),
-    _get("/v2", "server_version"),
-    _get("/v2?x=1", "server_version"),
     *(_get(f"/v2/models/{model}") for model in _MODELS),
     _get("/v2/models/versions/versions/1"),
     *(_get(f"/v2/models/{lookup}") for lookup in _LOOKUPS),
@@ -61,7 +59,6 @@ _GRPC: list[Case] = [
     _of("ModelReady", name="identity", version="9"),
     _of("ModelReady", name="identity", version="x"),
     _of("ModelReady", "no name"),
-    _of("ServerMetadata", "", "server_version"),
     *(_of("ModelMetadata", name=model) for model in _MODELS),
     _of("ModelMetadata", name="versions", version="1"),
     _of("ModelMetadata", name="nope"),
@@ -80,4 +77,11 @@ _GRPC: list[Case] = [
     Grpc("no message to health", "/inference.GRPCInferenceService/ServerLive", b"\xff\xff"),
 ]
 
-AREAS = [Area("health", PROTOCOL, [*_HTTP, *_GRPC])]
+#: Lists the extensions, and so is the same only when all of them are offered.
+_SERVER: list[Case] = [
+    _get("/v2", "server_version"),
+    _get("/v2?x=1", "server_version"),
+    _of("ServerMetadata", "", "server_version"),
+]
+
+AREAS = [Area("health", PROTOCOL, [*_HTTP, *_GRPC]), Area("server metadata", PROTOCOL, _SERVER)]

@@ -11,7 +11,7 @@ from ..setups import BACKEND
 _DEEDS = (
     "behave", "raise", "raise a model exception", "return no responses", "return two responses",
     "return a text", "return a response", "return a tuple", "unknown output", "no outputs",
-    "other datatype", "other shape", "no elements", "scalar", "same output twice", "plain error",
+    "other datatype", "other shape", "no elements", "scalar",  "plain error",
     "error without text", "error and tensor", "parameters",
 )  # fmt: skip
 _CODES = (

@@ -57,9 +57,6 @@ _RESPONSES = {
     "other shape": lambda: pb_utils.InferenceResponse([_tensor("OUT", (2, 3))]),
     "no elements": lambda: pb_utils.InferenceResponse([_tensor("OUT", (0,))]),
     "scalar": lambda: pb_utils.InferenceResponse([_tensor("OUT", ())]),
-    "same output twice": lambda: pb_utils.InferenceResponse(
-        [_tensor("OUT", (4,)), _tensor("OUT", (2,))]
-    ),
     "plain error": lambda: pb_utils.InferenceResponse(error=pb_utils.TritonError("plain error")),
     "error without text": lambda: pb_utils.InferenceResponse(error=pb_utils.TritonError("")),
     "error and tensor": lambda: _good(error=pb_utils.TritonError("both")),

@@ -127,7 +127,7 @@ async def test_a_port_that_is_taken_ends_the_start(make: Make, taken: int, servi
 
 @pytest.mark.anyio
 async def test_a_repository_that_cannot_be_read_ends_the_start(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="failed to read model repository"):
+    with pytest.raises(InvalidArgumentError, match="does not exist"):
         await make(tmp_path / "missing").start()
 
 
@@ -157,7 +157,8 @@ def test_a_start_that_fails_is_one_line_and_status_1(
 
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("E")]
     assert len(errors) == 1
-    assert "error: creating server: failed to read model repository" in errors[0]
+    assert "error: creating server: model repository" in errors[0]
+    assert "does not exist" in errors[0]
     assert list(runtime.iterdir()) == []
 
 
