@@ -84,17 +84,22 @@ def _address(directory: str, name: str) -> str:
 
 
 class SupervisorChannel:
-    """The supervisor's end, on the event loop: sends never wait, messages arrive by callback."""
+    """The supervisor's end, on the event loop: sends never wait, messages arrive by callback.
+
+    `on_error` is told of a message that cannot be read, or at which `on_message` failed.
+    """
 
     def __init__(
         self,
         context: Context,
         directory: str,
         on_message: Callable[[FromWorker], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._context = context
         self._directory = directory
         self._on_message = on_message
+        self._on_error = on_error
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
         self._push: Socket | None = None
@@ -166,14 +171,8 @@ class SupervisorChannel:
             try:
                 self._on_message(self._decode(data))
             except Exception as error:  # one bad message must not keep back those behind it
-                self._report(error)
+                self._on_error(error)
         return True
-
-    def _report(self, error: Exception) -> None:
-        assert self._loop is not None
-        self._loop.call_exception_handler(
-            {"message": f"a message of the worker in {self._directory} failed", "exception": error}
-        )
 
 
 class WorkerChannel:

@@ -74,11 +74,12 @@ class WorkerProcess:
         self.generation = secrets.token_hex(8)
         self._surroundings = surroundings
         self._environment = environment
-        self._on_message = on_message
         self._on_line = on_line
         self._on_exit = on_exit
         self._directory = os.path.join(surroundings.runtime_directory, f"w{next(_serial)}")
-        self._channel = SupervisorChannel(surroundings.context, self._directory, self._receive)
+        self._channel = SupervisorChannel(
+            surroundings.context, self._directory, on_message, self._distrust
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._readers: list[OutputReader] = []
@@ -174,12 +175,10 @@ class WorkerProcess:
     def _line_of(self, stream: str) -> Callable[[str], None]:
         return lambda text: self._on_line(stream, text)
 
-    def _receive(self, message: FromWorker) -> None:
-        try:
-            self._on_message(message)
-        except Exception:  # the supervision loop: nonsense from one worker must not stop the others
-            log.exception("worker '%s' is killed: its message makes no sense", self.name)
-            self.kill()
+    def _distrust(self, error: Exception) -> None:
+        """A message made no sense: what it was to answer would wait for ever."""
+        log.error("worker '%s' is killed: its message makes no sense", self.name, exc_info=error)
+        self.kill()
 
     def _exited(self) -> None:
         """The pidfd is readable: the process has ended."""

@@ -11,18 +11,23 @@ from typing import Any
 Answer = dict[str, Any]
 
 _BACKEND_FOLDER = re.compile(r"[^ \"]*/backends/python/")
+_FOLDER = re.compile(r"/tmp/folder\w+")
 _ADDRESS = re.compile(r"0x[0-9a-f]{8,}")
-#: In JSON, where a newline is written as an escape.
-_FAILED_VERSION = re.compile(r"(is at UNAVAILABLE state: [A-Z][a-z ]+: )(?:[^;]|;(?!\\n))+(;\\n)")
-_FAILED_POLL = re.compile(r'(failed to poll from model repository)(?:[^"\\]|\\.)*')
-_NO_VERSION = re.compile(r"(under the version policy of model '\w+')(?:[^\\]|\\[^n])*")
+_FAILED_VERSION = re.compile(r"(is at UNAVAILABLE state: [A-Z][a-z ]+: )[\s\S]+?(;\n)")
+#: What follows these words is the server's own prose.
+_FRAMES = re.compile(
+    r"(failed to poll from model repository|Invalid config override: "
+    r"|under the version policy of model '\w+')[\s\S]*"
+)
+_NAMES = {_BACKEND_FOLDER: "<backend>/", _FOLDER: "<folder>", _ADDRESS: "<address>"}
 _LIST_OF_INPUTS = re.compile(r"(Got input\(s\) )\[([^]]*)\]")
 
 
 def normalised(answer: Answer, names: Sequence[str], repository: Path) -> Answer:
     """The answer without paths and addresses, and after the normalisers of these names."""
     text = json.dumps(answer, ensure_ascii=False).replace(str(repository), "<repository>")
-    text = _ADDRESS.sub("<address>", _BACKEND_FOLDER.sub("<backend>/", text))
+    for pattern, name in _NAMES.items():
+        text = pattern.sub(name, text)
     result: Answer = json.loads(text)
     for name in names:
         result = NORMALISERS[name](result)
@@ -40,10 +45,7 @@ def order_of_inputs(answer: Answer) -> Answer:
     def ordered(match: re.Match[str]) -> str:
         return f"{match[1]}[{','.join(sorted(match[2].split(',')))}]"
 
-    return {
-        key: _LIST_OF_INPUTS.sub(ordered, value) if isinstance(value, str) else value
-        for key, value in answer.items()
-    }
+    return _with_message(answer, lambda message: _LIST_OF_INPUTS.sub(ordered, message))
 
 
 def durations(answer: Answer) -> Answer:
@@ -72,10 +74,25 @@ def streams_by_request(answer: Answer) -> Answer:
 
 def without_reason(answer: Answer) -> Answer:
     """Why a load failed: the frame is kept, with the status code, and the reason is not."""
-    body = _FAILED_VERSION.sub(r"\1<reason>\2", answer["body"])
-    for frame in (_FAILED_POLL, _NO_VERSION):
-        body = frame.sub(r"\1<reason>", body)
-    return {**answer, "body": body}
+
+    def cut(message: str) -> str:
+        return _FRAMES.sub(r"\1<reason>", _FAILED_VERSION.sub(r"\1<reason>\2", message))
+
+    return _with_message(answer, cut)
+
+
+def models_with_a_state(answer: Answer) -> Answer:
+    """Of an index only the models that have been loaded, or nearly; no reasons but "unloaded"."""
+
+    def known(entries: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [
+            entry
+            | ({} if entry.get("reason", "unloaded") == "unloaded" else {"reason": "<reason>"})
+            for entry in entries
+            if "state" in entry
+        ]
+
+    return _with_documents(answer, known)
 
 
 def keys_in_any_order(answer: Answer) -> Answer:
@@ -91,14 +108,27 @@ def names_alone(answer: Answer) -> Answer:
     )
 
 
+def _with_message(answer: Answer, change: Callable[[str], str]) -> Answer:
+    """Change the message of an error; answers that are none stay."""
+    if "details" in answer:
+        return {**answer, "details": change(answer["details"])}
+    if answer.get("body", "").startswith('{"error":'):
+        error = change(json.loads(answer["body"])["error"])
+        return {**answer, "body": _compact({"error": error})}
+    return answer
+
+
 def _with_documents(answer: Answer, change: Callable[[Any], Any]) -> Answer:
     """Change a JSON body or a message; errors have neither, and stay."""
     if "message" in answer:
         return {**answer, "message": change(answer["message"])}
     if answer.get("status") != "200 OK":
         return answer
-    body = json.dumps(change(json.loads(answer["body"])), separators=(",", ":"), ensure_ascii=False)
-    return {**answer, "body": body}
+    return {**answer, "body": _compact(change(json.loads(answer["body"])))}
+
+
+def _compact(document: Any) -> str:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
 
 
 #: Every normaliser by the name that cases have for it.
@@ -111,6 +141,7 @@ NORMALISERS: dict[str, Callable[[Answer], Answer]] = {
         names_alone,
         streams_by_request,
         without_reason,
+        models_with_a_state,
         keys_in_any_order,
     )
 }

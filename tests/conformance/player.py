@@ -30,8 +30,8 @@ _PATIENCE_S = 60.0
 #: How long a server is given that is known not to answer.
 _MOMENT_S = 3.0
 _SERVICE = "/inference.GRPCInferenceService/"
-#: How a transport puts the length of a body is not compared: what counts is the body.
-_FRAMING = {"content-length"}
+#: How long a body is and what becomes of the connection is not compared: the body is.
+_FRAMING = {"connection", "content-length"}
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,6 @@ _GRPC: list[Case] = [
     Grpc("health check of a service", "/grpc.health.v1.Health/Check", b"\x0a\x01x"),
     Grpc("health watch", "/grpc.health.v1.Health/Watch", b""),
     Grpc("unknown method", "/inference.GRPCInferenceService/Nope", b""),
-    Grpc("unknown service", "/inference.Nope/ServerLive", b""),
     Grpc("no message", "/inference.GRPCInferenceService/ModelInfer", b"\xff\xff\xff"),
     Grpc("no message to health", "/inference.GRPCInferenceService/ServerLive", b"\xff\xff"),
 ]

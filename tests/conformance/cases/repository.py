@@ -16,8 +16,9 @@ _INFER = json.dumps(
 ).encode()
 
 
-def _index(name: str, body: str = "", where: str = "") -> Http:
-    return Http(f"index {name}", "POST", f"/v2/repository{where}/index", body.encode())
+def _index(name: str, body: str = "", where: str = "", normalise: Sequence[str] = ()) -> Http:
+    address = f"/v2/repository{where}/index"
+    return Http(f"index {name}", "POST", address, body.encode(), normalise=normalise)
 
 
 def _do(
@@ -79,7 +80,7 @@ def _questions(when: str, model: str) -> list[Step]:
         Grpc(f"{when}: ModelReady", "ModelReady", {"name": model}),
         Grpc(f"{when}: ModelStatistics", "ModelStatistics", {"name": model}),
         Http(f"{when}: server ready", "GET", "/v2/health/ready"),
-        _index(when),
+        _index(when, "", "", ["models_with_a_state"]),
     ]
 
 
@@ -145,7 +146,8 @@ _OVERRIDE = {
 
 
 def _with(name: str, parameters: Any) -> Http:
-    return _do("load", "good", {"parameters": parameters}, f"load with {name}")
+    body = {"parameters": parameters}
+    return _do("load", "good", body, f"load with {name}", normalise=["without_reason"])
 
 
 _PARAMETERS: list[Step] = [
@@ -234,15 +236,16 @@ def _of_versions(models: Sequence[str]) -> list[Step]:
             Http(f"metadata of {model}", "GET", f"/v2/models/{model}"),
             Http(f"statistics of {model}", "GET", f"/v2/models/{model}/stats"),
             Http(f"config of {model}", "GET", f"/v2/models/{model}/config", b"", {}, _ANY_ORDER),
-            _index(f"with {model}"),
+            _index(f"with {model}", "", "", _LOADED),
             _do("unload", model),
             Settled(model, "UNAVAILABLE"),
-            _index(f"without {model}"),
+            _index(f"without {model}", "", "", _LOADED),
         ]
     return steps
 
 
 _VERSIONED = ("versions", "chosen", "newest", "shorthand", "unconfigured")
+_LOADED = ("models_with_a_state",)
 _ANY_ORDER = ("keys_in_any_order",)
 
 _BROKEN_CODE = ("syntax", "import", "init", "class", "completion", "conflict")
@@ -264,12 +267,17 @@ def _broken(names: Sequence[str]) -> list[Step]:
 
 
 _FAILED: list[Step] = [
-    _do("load", "broken_init", "", "load it"),
+    _do("load", "broken_init", "", "load it", normalise=["without_reason"]),
     *_questions("failed", "broken_init"),
-    _call("RepositoryModelLoad", "of a broken one", model_name="broken_init"),
+    Grpc(
+        "RepositoryModelLoad of a broken one",
+        "RepositoryModelLoad",
+        {"model_name": "broken_init"},
+        ["without_reason"],
+    ),
     _do("unload", "broken_init", "", "unload it"),
     Http("failed and unloaded: server ready", "GET", "/v2/health/ready"),
-    _index("failed and unloaded"),
+    _index("failed and unloaded", "", "", ["models_with_a_state"]),
 ]
 
 AREAS = [

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 from support.peers import Background
@@ -77,12 +78,17 @@ class Collected:
         return self.messages
 
 
+def unexpected(error: Exception) -> None:
+    """Every message can be read and none fails, unless the test is about that."""
+    raise error
+
+
 class Ends:
     """A supervisor's and a worker's end in the same process."""
 
     def __init__(self, context: Context, directory: str) -> None:
         self.received = Collected()
-        self.supervisor = SupervisorChannel(context, directory, self.received)
+        self.supervisor = SupervisorChannel(context, directory, self.received, unexpected)
         self.supervisor.open()
         self.worker = WorkerChannel(directory)
         self.supervisor.connect()
@@ -144,7 +150,7 @@ async def test_a_buffer_may_change_as_soon_as_it_is_sent(ends: Ends) -> None:
 
 async def test_a_worker_may_be_faster_than_its_supervisor(context: Context, directory: str) -> None:
     received = Collected()
-    supervisor = SupervisorChannel(context, directory, received)
+    supervisor = SupervisorChannel(context, directory, received, unexpected)
     supervisor.open()
     worker = WorkerChannel(directory)
     worker.send(started(1))
@@ -185,9 +191,7 @@ async def test_threads_may_send_at_the_same_time(ends: Ends) -> None:
 async def test_a_failing_callback_keeps_back_no_other_message(
     context: Context, directory: str
 ) -> None:
-    loop = asyncio.get_running_loop()
-    reported: list[str] = []
-    loop.set_exception_handler(lambda _loop, told: reported.append(str(told["exception"])))
+    errors: list[Exception] = []
     received = Collected()
 
     def deliver(message: FromWorker) -> None:
@@ -195,15 +199,14 @@ async def test_a_failing_callback_keeps_back_no_other_message(
         if number_of(message) % 2:
             raise RuntimeError(f"number {number_of(message)}")
 
-    supervisor = SupervisorChannel(context, directory, deliver)
+    supervisor = SupervisorChannel(context, directory, deliver, errors.append)
     supervisor.open()
     worker = WorkerChannel(directory)
     _send_numbers(worker, 200)
 
     await received.until(200)
 
-    loop.set_exception_handler(None)
-    assert reported == [f"number {number}" for number in range(1, 200, 2)]
+    assert list(map(str, errors)) == [f"number {number}" for number in range(1, 200, 2)]
     worker.close()
     supervisor.close()
 
@@ -211,11 +214,9 @@ async def test_a_failing_callback_keeps_back_no_other_message(
 async def test_what_is_no_message_is_reported_and_passed_over(
     context: Context, directory: str
 ) -> None:
-    loop = asyncio.get_running_loop()
-    reported: list[str] = []
-    loop.set_exception_handler(lambda _loop, told: reported.append(told["message"]))
+    errors: list[Exception] = []
     received = Collected()
-    supervisor = SupervisorChannel(context, directory, received)
+    supervisor = SupervisorChannel(context, directory, received, errors.append)
     supervisor.open()
     stranger = context.socket(zmq.PUSH)
     stranger.connect(f"ipc://{directory}/from-worker")
@@ -225,15 +226,14 @@ async def test_what_is_no_message_is_reported_and_passed_over(
 
     assert await received.until(1) == [started(1)]
 
-    loop.set_exception_handler(None)
-    assert reported == [f"a message of the worker in {directory} failed"]
+    assert [type(error) for error in errors] == [msgspec.DecodeError]
     stranger.close(0)
     supervisor.close()
 
 
 async def test_draining_delivers_everything_at_once(context: Context, directory: str) -> None:
     received = Collected()
-    supervisor = SupervisorChannel(context, directory, received)
+    supervisor = SupervisorChannel(context, directory, received, unexpected)
     supervisor.open()
     worker = WorkerChannel(directory)
     await asyncio.to_thread(_send_numbers, worker, 1000)
@@ -247,7 +247,7 @@ async def test_draining_delivers_everything_at_once(context: Context, directory:
 
 async def test_the_last_words_of_a_worker_get_out(context: Context, directory: str) -> None:
     received = Collected()
-    supervisor = SupervisorChannel(context, directory, received)
+    supervisor = SupervisorChannel(context, directory, received, unexpected)
     supervisor.open()
     worker = WorkerChannel(directory)
     worker.send(started(1))
@@ -267,7 +267,7 @@ async def test_a_callback_may_close_the_channel(context: Context, directory: str
         supervisor.close()
         closed.set()
 
-    supervisor = SupervisorChannel(context, directory, close)
+    supervisor = SupervisorChannel(context, directory, close, unexpected)
     supervisor.open()
     worker = WorkerChannel(directory)
     _send_numbers(worker, 10)
@@ -283,7 +283,7 @@ async def test_a_callback_may_close_the_channel(context: Context, directory: str
 
 
 async def test_a_closed_worker_sends_nothing(context: Context, directory: str) -> None:
-    supervisor = SupervisorChannel(context, directory, Collected())
+    supervisor = SupervisorChannel(context, directory, Collected(), unexpected)
     supervisor.open()
     worker = WorkerChannel(directory)
     await asyncio.to_thread(worker.close)
@@ -324,7 +324,7 @@ async def test_a_path_that_is_too_long_is_refused_and_named(
     directory = tmp_path / ("d" * 100)
     directory.mkdir()
     open_end: dict[str, Callable[[], object]] = {
-        "supervisor": SupervisorChannel(context, str(directory), Collected()).open,
+        "supervisor": SupervisorChannel(context, str(directory), Collected(), unexpected).open,
         "worker": lambda: WorkerChannel(str(directory)),
     }
 
@@ -333,7 +333,7 @@ async def test_a_path_that_is_too_long_is_refused_and_named(
 
 
 async def test_a_directory_that_is_gone_is_an_os_error(context: Context) -> None:
-    channel = SupervisorChannel(context, "/nowhere", Collected())
+    channel = SupervisorChannel(context, "/nowhere", Collected(), unexpected)
 
     with pytest.raises(OSError, match="listening at ipc:///nowhere/from-worker failed"):
         channel.open()
