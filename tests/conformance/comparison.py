@@ -19,7 +19,7 @@ def same(expected: Answer, answer: Answer) -> bool:
     if "body" not in expected or {**expected, "body": 0} != {**answer, "body": 0}:
         return False
     try:
-        return _meaning(expected["body"]) == _meaning(answer["body"])
+        return bool(_meaning(expected["body"]) == _meaning(answer["body"]))
     except ValueError:
         return False
 

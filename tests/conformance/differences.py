@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -26,12 +28,351 @@ class Difference:
     kind: Kind
     reason: str
     #: What replaces members of the recorded answer; ... removes one.
-    instead: Mapping[str, Any]
+    instead: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    #: What is replaced in our texts: a regular expression for the answer as JSON, and a text.
+    replaced: tuple[str, str] = ("$^", "")
 
     def applied(self, recorded: Answer) -> Answer:
         """The answer that is expected here."""
         merged = {**recorded, **self.instead}
-        return {key: value for key, value in merged.items() if value is not ...}
+        text = json.dumps({key: value for key, value in merged.items() if value is not ...})
+        answer: Answer = json.loads(re.sub(*self.replaced, text))
+        return answer
 
 
-DIFFERENCES: dict[str, Difference] = {}
+_JSON = {"content-type": "application/json"}
+_TEXT = {"content-type": "text/plain"}
+
+
+def _error(status: str, message: str, headers: Mapping[str, str] = _JSON) -> Answer:
+    """What replaces an HTTP answer."""
+    body = json.dumps({"error": message}, separators=(",", ":"), ensure_ascii=False)
+    gone = dict.fromkeys(("answered", "connection", "tensors"), ...)
+    return {**gone, "status": status, "headers": dict(headers), "body": body}
+
+
+def _refusal(code: str, details: str) -> Answer:
+    """What replaces a gRPC answer."""
+    return {"code": code, "details": details, "message": ...}
+
+
+def _newer(reason: str, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Difference]:
+    return {name: Difference(Kind.NEWER, reason, instead) for name, instead in entries.items()}
+
+
+def _decided(reason: str, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Difference]:
+    return {name: Difference(Kind.DECIDED, reason, instead) for name, instead in entries.items()}
+
+
+# --- what newer releases answer -------------------------------------------------------------------
+
+
+def _unknown(what: str) -> str:
+    return f"Request for unknown model: {what}"
+
+
+_READINESS = {
+    **{
+        f"health: GET /v2/models/{path}/ready": _unknown(f"{what} is not found")
+        for path, what in {
+            "nope": "'nope'",
+            "nope/versions/1": "'nope'",
+            "identity/versions/9": "'identity' version 9",
+            "identity/versions/0": "'identity' version 0",
+            "versions/versions/2": "'versions' version 2",
+            "ident%69ty": "'ident%69ty'",
+            "IDENTITY": "'IDENTITY'",
+        }.items()
+    },
+    "control: never loaded: ready": _unknown("'good' is not found"),
+    "control: unloaded: ready": _unknown("'good' has no available versions"),
+    "control while loading: loading: ready": _unknown("'patient' has no available versions"),
+    "control failures: failed: ready": _unknown("'broken_init' has no available versions"),
+}
+
+_MODEL_READY = {
+    "health: ModelReady name 'nope'": _unknown("'nope' is not found"),
+    "health: ModelReady name 'identity', version '9'": _unknown(
+        "'identity' version 9 is not found"
+    ),
+    "health: ModelReady no name": _unknown("'' is not found"),
+    "control: never loaded: ModelReady": _unknown("'good' is not found"),
+    "control: unloaded: ModelReady": _unknown("'good' has no available versions"),
+    "control while loading: loading: ModelReady": _unknown("'patient' has no available versions"),
+    "control failures: failed: ModelReady": _unknown("'broken_init' has no available versions"),
+}
+
+_UNRULY = {
+    "model_name": "unruly",
+    "model_version": "1",
+    "outputs": [{"name": "OUT", "datatype": "FP32", "shape": ["4"]}],
+    "raw_output_contents": ["AAAAAAAAAAAAAAAAAAAAAA=="],
+}
+_PARAMETERS = {
+    "text": {"string_param": "a"},
+    "number": {"int64_param": "7"},
+    "yes": {"bool_param": True},
+    "minus": {"int64_param": "-3"},
+}
+_FINAL = {**_PARAMETERS, "triton_final_response": {"bool_param": True}}
+
+_TOO_LARGE = "causes total element count to exceed maximum size of 9223372036854775807"
+_NO_HEADER = "Unable to parse Inference-Header-Content-Length"
+_BAD_READY = _error("400 Bad Request", "Invalid value for 'ready': expected a boolean")
+_BAD_OVERRIDE = _error("400 Bad Request", "Invalid config override: <reason>")
+_GOOD_BODY = (
+    '{"model_name":"identity","model_version":"1","outputs":[{"name":"OUT","datatype":"FP32",'
+    '"shape":[4],"data":[1.0,2.0,3.0,4.0]}]}'
+)
+
+
+def _bad_name(name: str) -> str:
+    return (
+        f"invalid model name '{name}': a model name is not blank and holds neither a slash nor '..'"
+    )
+
+
+_NEWER = {
+    **_newer(
+        "readiness of what does not exist is an error of its own",
+        {
+            **{name: _error("404 Not Found", text, _TEXT) for name, text in _READINESS.items()},
+            **{name: _refusal("NOT_FOUND", text) for name, text in _MODEL_READY.items()},
+        },
+    ),
+    **_newer(
+        "an output may be asked for once",
+        {
+            "json: output twice": _error(
+                "400 Bad Request",
+                "[request id: <id_unknown>] output 'OUT' already exists in request",
+            ),
+            "grpc requests: output twice": _refusal(
+                "INVALID_ARGUMENT",
+                "[request id: <id_unknown>] output 'OUT' already exists in request",
+            ),
+        },
+    ),
+    **_newer(
+        "the size of a tensor is checked for overflow",
+        {
+            "json: shape huge": _error(
+                "400 Bad Request",
+                f"invalid shape for input 'IN': shape [4611686018427387904,4] {_TOO_LARGE}",
+            ),
+            "json: shape beyond signed 64 bits": _error(
+                "400 Bad Request",
+                "invalid shape for input 'IN': shape [-9223372036854775808] contains one or more "
+                "invalid dimensions",
+            ),
+        },
+    ),
+    **_newer(
+        "too few values have a message of their own",
+        {
+            f"json data: data {name}": _error(
+                "500 Internal Server Error",
+                "Failed to parse 'data' field: shape does not match true shape",
+            )
+            for name in ("too short", "empty", "empty lists")
+        },
+    ),
+    **_newer(
+        "a header length that is no number is refused",
+        {
+            f"binary: header length '{value}'": _error(
+                "400 Bad Request", f"{_NO_HEADER}{text}, got: {value}", _TEXT
+            )
+            for value, text in {
+                "abc": "",
+                "": "",
+                "99999999999999": ", value is out of range [ -2147483648, 2147483647 ]",
+            }.items()
+        },
+    ),
+    **_newer(
+        "an empty Content-Encoding is none",
+        {
+            "binary encodings: encoding empty": {
+                "status": "200 OK",
+                "headers": _JSON,
+                "body": _GOOD_BODY,
+            }
+        },
+    ),
+    **_newer(
+        "parameters of the repository extension are checked",
+        {
+            "repository closed: index ready a text": _BAD_READY,
+            "repository closed: index ready null": _BAD_READY,
+            "control: unload no JSON": _error(
+                "500 Internal Server Error",
+                "failed to parse the request JSON buffer: Missing a name for object member. at 1",
+            ),
+            "control parameters: load with a config that is no JSON": _BAD_OVERRIDE,
+            "control parameters: load with a config that has an unknown field": _BAD_OVERRIDE,
+            "control: RepositoryModelLoad without a name": _refusal(
+                "INVALID_ARGUMENT", _bad_name("")
+            ),
+            "control: RepositoryModelLoad of a path": _refusal(
+                "INVALID_ARGUMENT", _bad_name("a/b")
+            ),
+            "control names: RepositoryModelLoad of two dots": _refusal(
+                "INVALID_ARGUMENT", _bad_name("..")
+            ),
+        },
+    ),
+    **_newer(
+        "a model that failed to load and was unloaded does not count",
+        {"control failures: failed and unloaded: server ready": {"status": "200 OK"}},
+    ),
+    "control failures: index failed and unloaded": Difference(
+        Kind.NEWER,
+        "a model that failed to load and was unloaded is unloaded",
+        replaced=("<reason>", "unloaded"),
+    ),
+    **_newer(
+        "responses have parameters",
+        {
+            "python: HTTP parameters": {
+                "status": "200 OK",
+                "headers": _JSON,
+                "body": '{"id":"r7","model_name":"unruly","model_version":"1","parameters":'
+                '{"text":"a","number":7,"yes":true,"minus":-3},"outputs":[{"name":"OUT",'
+                '"datatype":"FP32","shape":[4],"data":[0.0,0.0,0.0,0.0]}]}',
+            },
+            "python: gRPC parameters": {
+                "code": "OK",
+                "details": ...,
+                "message": {**_UNRULY, "id": "r7", "parameters": _PARAMETERS},
+            },
+            "decoupled: an ordinary model with parameters": {
+                "messages": [{"infer_response": {**_UNRULY, "id": "a", "parameters": _FINAL}}],
+            },
+        },
+    ),
+}
+
+# --- what we do otherwise -------------------------------------------------------------------------
+
+#: The lines of a traceback, in JSON and in JSON within JSON.
+_TRACEBACK = r'(\\+n){2}At:(\\+n  [^\\"]*)+(\\+n)?'
+
+_DECIDED = {
+    **_decided(
+        "gRPC itself answers what no service offers",
+        {
+            "health: health watch": {"details": "Method not found!"},
+            "health: unknown method": {"details": "Method not found!"},
+        },
+    ),
+    **_decided(
+        "what is no HTTP/1.1 is refused with a reason",
+        {
+            "routes: OPTIONS *": _error("404 Not Found", "Not Found", _TEXT),
+            "routes: FOO /v2": _error("400 Bad Request", "Invalid method encountered", _TEXT),
+            "routes: not HTTP": _error("400 Bad Request", "Invalid method encountered", _TEXT),
+            "routes: no host": _error(
+                "400 Bad Request", "Missing 'Host' header in request.", _TEXT
+            ),
+        },
+    ),
+    **_decided(
+        "JSON is UTF-8 to its end, and of two equal members the last counts",
+        {
+            "json bodies: body zero byte behind": _error(
+                "500 Internal Server Error",
+                "failed to parse the request JSON buffer: The document root must not be followed "
+                "by other values. at 84",
+            ),
+            "json bodies: body invalid UTF-8": _error(
+                "500 Internal Server Error", "Unable to parse 'id': the string is not valid UTF-8"
+            ),
+            "json bodies: body same member twice": {"body": '{"id":"b",' + _GOOD_BODY[1:]},
+            "datatypes: BYTES binary to JSON not UTF-8": {
+                "body": '{"model_name":"types","model_version":"1","outputs":[{"name":"OUT_BYTES",'
+                '"datatype":"BYTES","shape":[1],"data":["\ufffd\ufffd"]}]}'
+            },
+        },
+    ),
+    **_decided(
+        "a batch of none is answered as any other",
+        {
+            "json shapes: pair batch of none": {
+                "status": "200 OK",
+                "body": '{"model_name":"pair","model_version":"1","outputs":[{"name":"OA",'
+                '"datatype":"FP32","shape":[0,2],"data":[]},{"name":"OB","datatype":"INT32",'
+                '"shape":[0,1],"data":[]}]}',
+            },
+        },
+    ),
+    **_decided(
+        "required inputs are asked for by name, not counted",
+        {
+            "json shapes: optional alone": _error(
+                "400 Bad Request",
+                "[request id: <id_unknown>] expected number of inputs between 1 and 2 but got 1 "
+                "inputs for model 'optional'. Got input(s) ['B'], but missing required input(s) "
+                "['A']. Please provide all required input(s).",
+            ),
+        },
+    ),
+    **_decided(
+        "compressed data that are broken are called so",
+        {
+            "binary encodings: encoding broken": _error(
+                "400 Bad Request",
+                "the request body cannot be decompressed: Error -3 while decompressing data: "
+                "incorrect header check",
+                _TEXT,
+            ),
+            "binary encodings: encoding cut": _error(
+                "400 Bad Request", "the compressed data of the request body are cut off", _TEXT
+            ),
+        },
+    ),
+    **{
+        name: Difference(Kind.DECIDED, "clients see no traceback", replaced=(_TRACEBACK, ""))
+        for name in (
+            "python: HTTP raise",
+            "python: HTTP raise a model exception",
+            "python: gRPC raise",
+            "decoupled: raise",
+            "decoupled: an ordinary model that fails",
+        )
+    },
+    **_decided(
+        "every request is answered",
+        {
+            "python: HTTP return None": _error(
+                "500 Internal Server Error",
+                "Failed to process the request(s) for model 'unruly_0', message: the model let go "
+                "of the request without sending a response.",
+                _TEXT,
+            ),
+        },
+    ),
+    **_decided(
+        "a worker that died is started again, and may be tried again",
+        {
+            "python that dies: HTTP exit": _error(
+                "503 Service Unavailable",
+                "[request id: r7] the request to model 'mortal' was lost: the worker of model "
+                "instance 'mortal_0' exited with status 3",
+                _TEXT,
+            ),
+        },
+    ),
+    **_decided(
+        "a parameter of the wrong type is refused",
+        {
+            "control: unload bad dependents": _error(
+                "500 Internal Server Error",
+                "Unable to parse 'unload_dependents': attempt to access JSON non-boolean as "
+                "boolean",
+            ),
+        },
+    ),
+}
+
+DIFFERENCES: dict[str, Difference] = {**_NEWER, **_DECIDED}

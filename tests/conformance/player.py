@@ -57,7 +57,7 @@ class Player:
                     case _:
                         yield step, self._answer(step, channel)
 
-    def _answer(self, case: Case, channel: grpc.Channel) -> Answer:
+    def _answer(self, case: Case, channel: Any) -> Answer:
         match case:
             case Http() | Wire():
                 answer = self._http(case)
@@ -108,7 +108,7 @@ class Player:
             assert time.monotonic() < deadline, f"never {what}: {document}"
             threading.Event().wait(0.02)
 
-    def _meanwhile(self, step: Meanwhile, channel: grpc.Channel) -> Iterator[tuple[Case, Answer]]:
+    def _meanwhile(self, step: Meanwhile, channel: Any) -> Iterator[tuple[Case, Answer]]:
         answers: list[Answer] = []
         call = threading.Thread(target=lambda: answers.append(self._answer(step.call, channel)))
         call.start()
@@ -144,7 +144,7 @@ def _document(response: HTTPResponse, body: bytes) -> Answer:
 # --- gRPC -----------------------------------------------------------------------------------------
 
 
-def _unary(case: Grpc, channel: grpc.Channel) -> Answer:
+def _unary(case: Grpc, channel: Any) -> Answer:
     path = case.rpc if case.rpc.startswith("/") else f"{_SERVICE}{case.rpc}"
     request = case.message if isinstance(case.message, bytes) else None
     if request is None:
@@ -162,7 +162,7 @@ def _unary(case: Grpc, channel: grpc.Channel) -> Answer:
     return {"code": "OK", "message": _as_json(f"{case.rpc}Response", reply)}
 
 
-def _stream(case: Stream, channel: grpc.Channel) -> Answer:
+def _stream(case: Stream, channel: Any) -> Answer:
     call = channel.stream_stream(f"{_SERVICE}ModelStreamInfer")
     requests = [
         _message("ModelInferRequest", message).SerializeToString() for message in case.messages

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from math import prod
+from typing import Any
+
 from ..case import Area, Case, Document, Stream
 from ..requests import F4, call, message, wire_tensor
 from ..setups import PROTOCOL
 
-_FOUR = {"fp32_contents": [1, 2, 3, 4]}
+_FOUR: dict[str, Any] = {"fp32_contents": [1, 2, 3, 4]}
 
 _CONTENTS: list[Case] = [
     call("raw", id="q"),
@@ -111,6 +115,35 @@ _REQUESTS: list[Case] = [
 ]
 
 
+_TWO = struct.pack("<2f", 1, 2)
+_PAIR = [wire_tensor("A", shape=[2, 2]), wire_tensor("B", "INT32", [2, 1])]
+_OPTIONAL = [wire_tensor(name, shape=[2]) for name in "AB"]
+
+
+def _pair(name: str, first: list[int], second: list[int]) -> Case:
+    inputs = [wire_tensor("A", shape=first), wire_tensor("B", "INT32", second)]
+    return call(f"pair {name}", "pair", inputs, [bytes(4 * prod(first)), bytes(4 * prod(second))])
+
+
+_SHAPES: list[Case] = [
+    _pair("of one", [1, 2], [1, 3]),
+    _pair("of four", [4, 2], [4, 1]),
+    _pair("too large", [5, 2], [5, 1]),
+    _pair("wrong dimension", [2, 3], [2, 1]),
+    _pair("without elements", [2, 2], [2, 0]),
+    call("pair missing one", "pair", _PAIR[:1], [F4]),
+    call("pair missing the other", "pair", _PAIR[1:], [F4[:8]]),
+    call("pair wrong datatype", "pair", [_PAIR[0], wire_tensor("B", "INT64", [2, 1])], [F4, F4]),
+    call("optional given", "optional", _OPTIONAL, [_TWO, _TWO]),
+    call("optional left out", "optional", _OPTIONAL[:1], [_TWO]),
+    call("optional none at all", "optional", [], []),
+    call("completed", "completed", [wire_tensor(shape=[2, 4])], [F4 + F4]),
+    call("completed too large", "completed", [wire_tensor(shape=[9, 4])], [F4 * 9]),
+    call("dynamic good", "dynamic", [wire_tensor(shape=[2, 2])]),
+    call("reshaped wrong", "described", [wire_tensor(shape=[1, 6])], [bytes(24)]),
+]
+
+
 def _numbered(number: int, **changes: object) -> Document:
     return message(id=f"s{number}", **changes)  # type: ignore[arg-type]
 
@@ -157,5 +190,6 @@ _STREAMS: list[Case] = [
 AREAS = [
     Area("grpc contents", PROTOCOL, _CONTENTS),
     Area("grpc requests", PROTOCOL, _REQUESTS),
+    Area("grpc shapes", PROTOCOL, _SHAPES),
     Area("grpc streams", PROTOCOL, _STREAMS),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..case import Area, Case, Http, Wire
 from ..setups import PROTOCOL
 
@@ -63,8 +65,15 @@ FOO /v2
 TRACE /v2
 """
 
+
+def _routes() -> Iterator[tuple[str, str, str]]:
+    for line in _ROUTES.strip().splitlines():
+        method, path = line.split(" ")
+        yield line, method, path
+
+
 _CASES: list[Case] = [
-    *(Http(line, *line.split(" ", 1)) for line in _ROUTES.strip().splitlines()),
+    *(Http(line, method, path) for line, method, path in _routes()),
     Wire("HTTP/1.0", b"GET /v2/health/live HTTP/1.0\r\n\r\n"),
     Wire("no host", b"GET /v2/health/live HTTP/1.1\r\n\r\n"),
     Wire("absolute address", b"GET http://localhost/v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def _tensor(name: str, shape: tuple[int, ...], kind: type[np.generic] = np.float
     return pb_utils.Tensor(name, np.zeros(shape, kind))
 
 
-_RETURNED = {
+_RETURNED: dict[str, Callable[[], Any]] = {
     "return None": lambda: None,
     "return no responses": lambda: [],
     "return two responses": lambda: [_good(), _good()],
@@ -49,7 +50,7 @@ _RETURNED = {
     "return a tuple": lambda: (_good(),),
     "return a list of None": lambda: [None],
 }
-_RESPONSES = {
+_RESPONSES: dict[str, Callable[[], Any]] = {
     "behave": _good,
     "unknown output": lambda: pb_utils.InferenceResponse([_tensor("NOPE", (4,))]),
     "no outputs": lambda: pb_utils.InferenceResponse([]),
