@@ -23,6 +23,9 @@ class StatusError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        #: Whether the request had been accepted when it failed: over HTTP, Triton's answers to such
+        #: errors are of another content type.
+        self.after_dispatch = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r})"

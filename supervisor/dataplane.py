@@ -79,10 +79,14 @@ class DataPlane:
         except asyncio.CancelledError:
             served.cancel(work)
             raise
-        if response.error is not None:
-            raise response.error
-        if request.outputs:
-            _classify(served, request, response)
+        try:
+            if response.error is not None:
+                raise response.error
+            if request.outputs:
+                _classify(served, request, response)
+        except StatusError as error:
+            error.after_dispatch = True
+            raise
         return response
 
     def stream(self, request: InferRequest, on_response: Callable[[InferResponse], None]) -> Stream:

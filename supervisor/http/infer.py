@@ -70,7 +70,7 @@ class InferEndpoint:
         try:
             return await self._run(http, config, received, model, version)
         except StatusError as error:
-            return error_reply(error, JSON)
+            return error_reply(error, TEXT if error.after_dispatch else JSON)
 
     async def _run(
         self,
@@ -91,7 +91,11 @@ class InferEndpoint:
                 lease.release()
             raise
         response = await self._dataplane.infer(parsed.request)
-        return await _reply(http, response, parsed.forms)
+        try:
+            return await _reply(http, response, parsed.forms)
+        except StatusError as error:
+            error.after_dispatch = True
+            raise
 
     def _admit(self, model: str, version: int | None) -> ModelConfig:
         config = self._dataplane.config(model, version)
