@@ -1,13 +1,9 @@
-"""What was added, changed and removed in a repository since the last look.
-
-A fingerprint is what one look at a model's folder saw; everything else compares fingerprints.
-"""
+"""What a look at a model's folder saw: two looks that are equal mean that nothing has changed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
 #: Of every file below a model's folder, by its path relative to it: mtime in ns, and size.
 #: An empty folder is there too, as (0, 0): an empty version folder is still a version.
@@ -15,18 +11,6 @@ Fingerprint = Mapping[str, tuple[int, int]]
 
 #: Python writes these when a model's code is imported; a reload for them would never end.
 _WRITTEN_BY_PYTHON = "__pycache__"
-
-
-class Changes(NamedTuple):
-    """Names of models, each list sorted."""
-
-    added: list[str]
-    changed: list[str]
-    removed: list[str]
-
-    def __bool__(self) -> bool:
-        """Whether anything happened at all."""
-        return bool(self.added or self.changed or self.removed)
 
 
 def fingerprint(directory: str) -> Fingerprint:
@@ -58,20 +42,6 @@ def fingerprint(directory: str) -> Fingerprint:
             elif (found := _file(os.path.join(directory, path))) is not None:
                 seen[path] = found
     return seen
-
-
-def changed_files(old: Fingerprint, new: Fingerprint) -> set[str]:
-    """The files that are not the same in two looks at one model."""
-    return {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
-
-
-def diff(old: Mapping[str, Fingerprint], new: Mapping[str, Fingerprint]) -> Changes:
-    """Compare two looks at a repository: model names to their fingerprints."""
-    return Changes(
-        added=sorted(new.keys() - old.keys()),
-        changed=sorted(name for name in old.keys() & new.keys() if old[name] != new[name]),
-        removed=sorted(old.keys() - new.keys()),
-    )
 
 
 def _file(path: str) -> tuple[int, int] | None:

@@ -65,28 +65,3 @@ class Runner(Protocol):
     def run(self, batch: Sequence[Work]) -> None:
         """Send a batch to an instance. Only while one is idle or has room to spare."""
         ...
-
-
-class Scheduler(Protocol):
-    """Decides which requests run together, and when."""
-
-    def enqueue(self, work: Work) -> None:
-        """Take charge of a request. Raises UnavailableError when it cannot be queued."""
-        ...
-
-    def cancel(self, work: Work) -> bool:
-        """Take a request back; False when it has left the queue already."""
-        ...
-
-    def pump(self) -> None:
-        """An instance has become free: look whether something can run."""
-        ...
-
-    def fail_queued(self, reason: str) -> None:
-        """Answer everything that is queued with UNAVAILABLE and this reason."""
-        ...
-
-    @property
-    def queued(self) -> int:
-        """How many requests wait."""
-        ...

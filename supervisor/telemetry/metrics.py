@@ -10,9 +10,6 @@ from ..request import FailureReason
 from .host import Host
 from .statistics import FAILURE_REASONS, StatisticsSnapshot
 
-#: The content type of what `Metrics.render` returns.
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 Labels = tuple[tuple[str, str], ...]
 
 _NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")

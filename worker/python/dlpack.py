@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,14 +51,6 @@ _STAND_IN: dict[DataType, tuple[type[Any], int]] = {
 
 #: CPython keeps these pointers, so the bytes must live as long as the process.
 _FRESH, _USED = b"dltensor", b"used_dltensor"
-
-
-class Exporter(Protocol):
-    """An object of another library that hands out its memory."""
-
-    def __dlpack__(self, *, stream: Any = ...) -> Any: ...
-
-    def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
 class _DLTensor(ctypes.Structure):
