@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..ipc.errors import (
     InternalError,
-    NotFoundError,
+    InvalidArgumentError,
     StatusError,
     UnavailableError,
     UnsupportedError,
@@ -53,7 +53,8 @@ def backend_class(name: str, model: Model) -> type[Backend]:
     """Import the class of a backend; `model` is only named in errors.
 
     Raises UnavailableError with the command to install what is missing, UnsupportedError for a
-    backend of Triton that this version does not have, NotFoundError for any other name.
+    backend of Triton that this version does not have, InvalidArgumentError for any other
+    name.
     """
     entry = _BACKENDS.get(name)
     if entry is None:
@@ -97,7 +98,7 @@ def _not_known(name: str, model: Model) -> StatusError:
             f"{_PACKAGE} has no {name} backend yet. From the version on that has it, "
             f"install it by: pip install '{_PACKAGE}[{extra}]'"
         )
-    return NotFoundError(
+    return InvalidArgumentError(
         f"backend '{name}' of model '{model.name}' is not available: unable to find backend "
         f"library for backend '{name}'. This server has {', '.join(sorted(_BACKENDS))}; "
         f"a package that brings another one registers it in the entry point group '{ENTRY_POINTS}'"

@@ -34,6 +34,17 @@ def validate(config: ModelConfig, source: Source, gpus: Sequence[int] = ()) -> l
     ]
 
 
+def check_as_written(config: ModelConfig, source: Source) -> None:
+    """Refuse what no completion can mend, before anything is loaded.
+
+    Raises InvalidArgumentError as `validate` does.
+    """
+    problems = list(max_batch_size(config))
+    if config.max_batch_size > 0:  # 0 may be completed from the model
+        problems += validate_schedulers.preferred_sizes(config)
+    refuse(problems, config.name, source)
+
+
 def backend(config: ModelConfig) -> Iterator[Problem]:
     """It is known what runs the model."""
     if not config.backend and config.platform != "ensemble" and not config.ensemble_scheduling:

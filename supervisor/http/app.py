@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from ...ipc.errors import InternalError, InvalidArgumentError, StatusError, UnsupportedError
+from ..repository.layout import is_name
 from .infer import InferEndpoint
 from .management import Management
 from .reply import JSON, TEXT, Reply, error_body, error_reply
@@ -139,7 +140,7 @@ class App:
             return self._repository["index"], ()
         if repository:
             return Route("POST", _refuse_repository), ()
-        return self._repository[action], (_model_name(model),)
+        return self._repository[action], (_repository_name(model),)
 
     def _find_model(self, segments: list[str]) -> tuple[Route, Sequence[object]] | None:
         """Take apart `{model}[/versions/{version}][/{kind}]`."""
@@ -162,6 +163,12 @@ class App:
 def _model_name(segment: str) -> str:
     """The name that a path segment spells; quoted bytes that are no text spell no model's name."""
     return unquote(segment) if "%" in segment else segment
+
+
+def _repository_name(segment: str) -> str:
+    """The name that a path segment spells, or the segment as it is where that can be no model's."""
+    name = _model_name(segment)
+    return name if is_name(name) else segment
 
 
 def _version(digits: str) -> int:

@@ -12,6 +12,7 @@ from ..config.artefacts import complete_from_files
 from ..config.locate import Source
 from ..config.parse import from_file, from_json
 from ..config.schema import ModelConfig
+from ..config.validate import check_as_written
 from ..repository import layout, poller, versions
 from ..repository.layout import ModelOnDisk
 from ..repository.storage import localize
@@ -107,7 +108,9 @@ class Catalogue:
                 found.name,
                 number,
             )
-        return complete_from_files(config, found.name, found.sample_directory, source), source
+        completed = complete_from_files(config, found.name, found.sample_directory, source)
+        check_as_written(completed, source)
+        return completed, source
 
 
 def config_override(

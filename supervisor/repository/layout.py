@@ -80,9 +80,14 @@ def find_model(repository: str, name: str, config_name: str = "") -> ModelOnDisk
     return _look(root, name, config_name)
 
 
+def is_name(name: str) -> bool:
+    """Whether a model can have this name: that of a folder, which leads nowhere else."""
+    return bool(name.strip()) and not any(part in name for part in ("/", "\\", "..", "\0"))
+
+
 def check_name(name: str) -> None:
     """Raise InvalidArgumentError when a client's model name is no name of a folder."""
-    if not name.strip() or "/" in name or "\\" in name or ".." in name or "\0" in name:
+    if not is_name(name):
         raise InvalidArgumentError(
             f"invalid model name '{name}': a model name is not blank and holds neither a slash "
             "nor '..'"

@@ -20,7 +20,8 @@ def select(policy: ModelVersionPolicy | None, available: Iterable[int], model: s
         chosen = there
     else:
         latest = policy.latest if policy is not None else None
-        chosen = there[-max(1, latest.num_versions if latest is not None else 1) :]
+        count = latest.num_versions if latest is not None else 1
+        chosen = there[-count:] if count else []
     if not chosen:
         raise InvalidArgumentError(
             f"at least one version must be available under the version policy of model '{model}'; "
@@ -39,5 +40,7 @@ def missing(policy: ModelVersionPolicy | None, available: Iterable[int]) -> list
 def _found(policy: ModelVersionPolicy | None, there: list[int], model: str) -> str:
     if not there:
         return f"it has no version folder such as {model}/1"
+    if policy is not None and policy.latest is not None:
+        return "the policy asks for the latest 0 versions; write num_versions: 1"
     asked = policy.specific.versions if policy is not None and policy.specific is not None else []
     return f"the policy names {asked}, and the folder holds {there}"

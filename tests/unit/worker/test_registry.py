@@ -11,7 +11,7 @@ import pytest
 
 from tritonpy.ipc.errors import (
     InternalError,
-    NotFoundError,
+    InvalidArgumentError,
     UnavailableError,
     UnsupportedError,
 )
@@ -77,7 +77,7 @@ def test_a_backend_that_does_not_exist_yet_names_its_extra(name: str) -> None:
 
 
 def test_an_unknown_backend_lists_the_known_ones() -> None:
-    with pytest.raises(NotFoundError) as raised:
+    with pytest.raises(InvalidArgumentError) as raised:
         backend_class("nonesuch", model())
     message = raised.value.message
     assert "unable to find backend library for backend 'nonesuch'" in message

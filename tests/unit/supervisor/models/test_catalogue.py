@@ -133,3 +133,22 @@ async def test_a_version_that_the_policy_names_and_that_is_not_there_is_told(
     found.config(found.place("a"), None)
 
     assert "names version 9, which is not there" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("max_batch_size: -1", "must be non-negative, and is -1"),
+        ("max_batch_size: 4 dynamic_batching { preferred_batch_size: [ 8 ] }", "size 8 is not"),
+        ("max_batch_size: 4 dynamic_batching { preferred_batch_size: [ 0 ] }", "size 0 is not"),
+    ],
+)
+async def test_what_no_completion_can_mend_is_refused_at_once(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    repository(tmp_path, "a")
+    (tmp_path / "a" / "config.pbtxt").write_text(text)
+    found = catalogue(tmp_path)
+    await found.look()
+    with pytest.raises(InvalidArgumentError, match=complaint):
+        found.config(found.place("a"), None)

@@ -16,6 +16,7 @@ from tritonpy.supervisor.repository.layout import (
     check_name,
     find_model,
     find_models,
+    is_name,
 )
 
 
@@ -169,3 +170,11 @@ def test_a_configuration_of_another_model_is_refused_with_its_line(tmp_path: Pat
     )
     check_config_name(model, ModelConfig(name="folder"), source)
     check_config_name(model, ModelConfig(), source)
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [("m", True), ("a b", True), (" ", False), ("", False), ("a/b", False), ("..", False)],
+)
+def test_a_name_of_a_model_is_one_of_a_folder(name: str, fits: bool) -> None:
+    assert is_name(name) is fits

@@ -24,7 +24,6 @@ def specific(*versions: int) -> ModelVersionPolicy:
     [
         (None, [10]),
         (ModelVersionPolicy(), [10]),
-        (latest(0), [10]),
         (latest(1), [10]),
         (latest(2), [9, 10]),
         (latest(99), [1, 9, 10]),
@@ -43,6 +42,7 @@ def test_versions_are_selected_by_number(
     ("policy", "available", "reason"),
     [
         (None, (), "it has no version folder such as m/1"),
+        (latest(0), (1, 2), "the policy asks for the latest 0 versions"),
         (ALL, (), "it has no version folder such as m/1"),
         (specific(4), (1, 2), "the policy names [4], and the folder holds [1, 2]"),
     ],
