@@ -147,7 +147,7 @@ async def test_what_no_completion_can_mend_is_refused_at_once(
     tmp_path: Path, text: str, complaint: str
 ) -> None:
     repository(tmp_path, "a")
-    (tmp_path / "a" / "config.pbtxt").write_text(text)
+    (tmp_path / "a" / "config.pbtxt").write_text(f'backend: "identity" {text}')
     found = catalogue(tmp_path)
     await found.look()
     with pytest.raises(InvalidArgumentError, match=complaint):
