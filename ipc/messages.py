@@ -161,13 +161,17 @@ class LoadFailed(msgspec.Struct, tag="load_failed", array_like=True):
 
 
 class Response(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
-    """One response to the request `key`; without `final` more follow in Responded messages."""
+    """One response to the request `key`; without `final` more follow in Responded messages.
+
+    A `deliberate` error is the model's own answer to this request, and no failure of the execution.
+    """
 
     key: int
     outputs: list[Tensor]
     final: bool = True
     error: Error | None = None
     parameters: dict[str, Parameter] = {}
+    deliberate: bool = False
 
 
 class Executed(msgspec.Struct, tag="executed", array_like=True, gc=False):
@@ -185,9 +189,16 @@ class Executed(msgspec.Struct, tag="executed", array_like=True, gc=False):
 
 
 class Responded(msgspec.Struct, tag="responded", array_like=True, gc=False):
-    """A response sent outside of execute's result; a final one may hold nothing but the end."""
+    """A response sent outside of execute's result; a final one may hold nothing but the end.
+
+    The times are those of decoupled models, 0 for others: when the request was handed to the
+    model, when the model sent the response, and when its outputs were in place.
+    """
 
     response: Response
+    started_ns: int = 0
+    output_start_ns: int = 0
+    end_ns: int = 0
 
 
 class Log(msgspec.Struct, tag="log", array_like=True):

@@ -46,11 +46,15 @@ class Model:
 
 @dataclass(slots=True)
 class Response:
-    """What a backend answers to one request: outputs in order, or an error."""
+    """What a backend answers to one request: outputs in order, or an error.
+
+    A `deliberate` error is one that the model made for this request, rather than its failure.
+    """
 
     outputs: dict[str, Array] = field(default_factory=dict[str, Array])
     parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     error: StatusError | None = None
+    deliberate: bool = False
 
 
 @dataclass(slots=True, eq=False)

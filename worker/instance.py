@@ -52,6 +52,8 @@ class Instance:
         self._inbox = inbox
         self._channel = channel
         self._shapes = batch.GraphShapes(model.config)
+        policy = model.config.get("model_transaction_policy") or {}
+        self._decoupled = bool(policy.get("decoupled", False))
         #: The configured output order, in which a TensorBackend's outputs are sent.
         self._output_order = [output["name"] for output in model.config.get("output", ())]
 
@@ -112,6 +114,7 @@ class Instance:
         responses: list[messages.Response],
     ) -> tuple[int, int]:
         """Run the requests as one batch; returns when its inputs and its outputs were there."""
+        input_end = 0
         try:
             gathered = batch.gather([inputs for _, inputs in received], self._shapes)
             input_end = time.monotonic_ns()
@@ -126,7 +129,7 @@ class Instance:
             failure = self._status_of(error)
             responses.extend(self._failure(request.key, failure) for request, _ in received)
             now = time.monotonic_ns()
-            return now, now
+            return input_end or now, now
         for (request, _), arrays in zip(received, scattered, strict=True):
             try:
                 responses.append(self._answer(request.key, request.outputs, arrays, {}, True))
@@ -162,6 +165,7 @@ class Instance:
                         f"responses to {len(requests)} requests"
                     )
             except FAILURES as error:
+                output_start = time.monotonic_ns()
                 results = [Response(error=self._status_of(error))] * len(requests)
         for request, result in zip(requests, results, strict=True):
             if result is not None and self._inbox.finish(request.key):
@@ -174,6 +178,7 @@ class Instance:
         """The requests as the backend sees them, their inputs in the shapes that the model has."""
         shapes = self._shapes
         requests: list[Request] = []
+        started_ns = time.monotonic_ns() if self._decoupled else 0
         for request, arrays in received:
             key = request.key
             try:
@@ -193,13 +198,20 @@ class Instance:
                     request.flags,
                     request.priority,
                     request.timeout_us,
-                    partial(self.respond, key, request.outputs),
+                    partial(self.respond, key, request.outputs, started_ns),
                     partial(self._inbox.is_cancelled, key),
                 )
             )
         return requests
 
-    def respond(self, key: int, wanted: list[str], response: Response | None, final: bool) -> None:
+    def respond(
+        self,
+        key: int,
+        wanted: list[str],
+        started_ns: int,
+        response: Response | None,
+        final: bool,
+    ) -> None:
         """Send a response outside of execute's result, from any thread.
 
         What comes after the final response is dropped: a request is answered once. A response that
@@ -207,12 +219,14 @@ class Instance:
         """
         if not (self._inbox.finish(key) if final else self._inbox.is_open(key)):
             return
+        output_start_ns = time.monotonic_ns() if started_ns else 0
         if response is None:
             answer = messages.Response(key, [], final)
         else:
             answer = self._response(key, wanted, response, final)
         self._memory.hand_over(answer.outputs)
-        self._channel.send(Responded(answer))
+        end_ns = time.monotonic_ns() if started_ns else 0
+        self._channel.send(Responded(answer, started_ns, output_start_ns, end_ns))
 
     def _response(
         self, key: int, wanted: list[str], response: Response, final: bool
@@ -220,7 +234,9 @@ class Instance:
         """What a RequestBackend answered, as it is sent; an error where it cannot be."""
         try:
             if response.error is not None:
-                return self._failure(key, response.error, final)
+                failure = self._failure(key, response.error, final)
+                failure.deliberate = response.deliberate
+                return failure
             outputs, shapes = response.outputs, self._shapes
             if shapes.outputs:
                 outputs = {name: array for name, array in outputs.items() if name in wanted}

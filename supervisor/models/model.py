@@ -134,11 +134,11 @@ class ServedVersion:
         self.inputs.trim()
         self.pool.trim()
 
-    def _finished(self, work: Work, response: InferResponse, failure: FailureReason) -> None:
+    def _finished(self, work: Work, response: InferResponse, failure: FailureReason | None) -> None:
         """A request has its final response: count it, and take its memory back."""
         request = work.request
         total_ns = time.monotonic_ns() - request.received_ns
-        if response.error is None:
+        if response.error is None or failure is None:
             self.statistics.succeeded(total_ns)
         else:
             self.statistics.failed(total_ns, failure)

@@ -27,19 +27,24 @@ class Work:
     #: Who asked: is called with every response.
     respond: Callable[[InferResponse], None]
     #: Who accepted the request: is told before the final response is delivered.
-    on_final: Callable[[Work, InferResponse, FailureReason], None]
+    on_final: Callable[[Work, InferResponse, FailureReason | None], None]
     #: Names the request in messages; unique for the life of the server.
     key: int = field(default_factory=lambda: next(_keys))
     enqueued_ns: int = field(default_factory=time.monotonic_ns)
     #: Responses that have left for the client; a request with any is never run again.
     responses: int = 0
+    #: When the last of them was complete at the worker (decoupled models).
+    responded_ns: int = 0
     #: Workers that died with this request on board.
     deaths: int = 0
     #: The client has gone: drop it where it is queued, tell the worker where it runs.
     cancelled: bool = False
 
-    def answer(self, response: InferResponse, failure: FailureReason = "BACKEND") -> None:
-        """Deliver a response; `failure` says whose fault an error in it is."""
+    def answer(self, response: InferResponse, failure: FailureReason | None = "BACKEND") -> None:
+        """Deliver a response; `failure` says whose fault an error in it is.
+
+        None stands for an error that is what the model meant to answer: no failure.
+        """
         self.responses += 1
         if response.final:
             self.on_final(self, response, failure)

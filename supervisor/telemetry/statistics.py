@@ -176,14 +176,16 @@ class VersionStatistics:
         input_ns: int,
         infer_ns: int,
         output_ns: int,
+        failed_rows: int = 0,
     ) -> None:
         """Count one execution of a batch of `batch_size` rows.
 
-        `requests` is how many of its requests succeeded. `queue_ns` is the sum of what they
-        waited; the other times are the batch's own and count for each of the requests.
+        `requests` is how many of its requests succeeded, `failed_rows` the rows of the others.
+        `queue_ns` is the sum of what the former waited; the other times are the batch's own and
+        count for each of them.
         """
         self._last_ns = self._clock()
-        self._inferences += batch_size
+        self._inferences += batch_size - failed_rows
         self._executions += 1
         self._compute_count += requests
         self._queue_ns += queue_ns

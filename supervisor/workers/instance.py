@@ -18,6 +18,7 @@ from ...ipc.messages import FromWorker
 from ...ipc.tensor import Span
 from ..log import model_record, worker_line
 from ..memory.buffers import OutputArena
+from ..request import FailureReason
 from ..scheduling.scheduler import Work
 from .process import Exit, Surroundings, WorkerProcess
 from .recipe import Recipe
@@ -45,6 +46,10 @@ class Owner(Protocol):
 
     def executed(self, batch: Sequence[Work], message: messages.Executed) -> None:
         """A batch has been executed with these times: for the statistics."""
+        ...
+
+    def responded(self, work: Work, message: messages.Responded) -> None:
+        """A decoupled model sent a response at these times: for the statistics."""
         ...
 
 
@@ -312,7 +317,12 @@ class Instance:
             self._respond(response)
 
     def _responded(self, message: messages.Responded) -> None:
-        self._respond(message.response)
+        response = message.response
+        if message.started_ns:
+            work = self._open.get(response.key)
+            if work is not None:
+                self._owner.responded(work, message)
+        self._respond(response)
 
     def _logged(self, message: messages.Log) -> None:
         model_record(self.name, message.level, message.message, message.file, message.line)
@@ -340,7 +350,8 @@ class Instance:
                 assert self._outputs is not None
                 tensor.data = self._outputs.view(tensor.data)
         if work is not None:
-            work.answer(response_of(work, answer, self._recipe.files))
+            failure: FailureReason | None = None if answer.deliberate else "BACKEND"
+            work.answer(response_of(work, answer, self._recipe.files), failure)
 
     def _line(self, stream: str, text: str) -> None:
         worker_line(self.name, stream, text)

@@ -17,7 +17,7 @@ from ...ipc import messages
 from ...ipc.errors import CancelledError, InternalError, StatusError, UnavailableError
 from ..request import FailureReason, InferResponse
 from ..scheduling.scheduler import Work
-from ..telemetry.statistics import VersionStatistics
+from ..telemetry.statistics import ResponseOutcome, VersionStatistics
 from .instance import Instance
 from .process import Surroundings
 from .recipe import Recipe
@@ -219,22 +219,39 @@ class Pool:
             self._feeder.pump()
 
     def executed(self, batch: Sequence[Work], message: messages.Executed) -> None:
-        """Count one execution, of the requests in it that did not fail."""
-        failed = {response.key for response in message.responses if response.error is not None}
-        rows = requests = queue_ns = 0
+        """Count one execution, also one that failed, and the requests in it that did not."""
+        failed = {
+            response.key
+            for response in message.responses
+            if response.error is not None and not response.deliberate
+        }
+        rows = failed_rows = requests = queue_ns = 0
         for work in batch:
-            if work.key not in failed:
+            rows += work.request.batch_size
+            if work.key in failed:
+                failed_rows += work.request.batch_size
+            else:
                 requests += 1
-                rows += work.request.batch_size
                 queue_ns += message.start_ns - work.enqueued_ns
-        if not requests:
-            return
         self._statistics.executed(
             rows,
             requests,
             queue_ns,
             message.input_end_ns - message.start_ns,
             message.output_start_ns - message.input_end_ns,
+            message.end_ns - message.output_start_ns,
+            failed_rows,
+        )
+
+    def responded(self, work: Work, message: messages.Responded) -> None:
+        """Count one response of a decoupled model."""
+        index = work.responses
+        started_ns = max(message.started_ns, work.responded_ns)
+        work.responded_ns = message.end_ns
+        self._statistics.responded(
+            index,
+            _outcome(work, message.response),
+            message.output_start_ns - started_ns,
             message.end_ns - message.output_start_ns,
         )
 
@@ -258,6 +275,15 @@ class Pool:
     def _fail(self, work: Work, error: StatusError, reason: FailureReason) -> None:
         response = InferResponse(self._model, self._version, work.request.id, error=error)
         work.answer(response, reason)
+
+
+def _outcome(work: Work, response: messages.Response) -> ResponseOutcome:
+    error = response.error
+    if error is None:
+        if response.outputs:
+            return "success"
+        return "cancel" if work.cancelled else "empty_response"
+    return "cancel" if error.code == CancelledError.code else "fail"
 
 
 async def _start_and_load(instance: Instance, config: str) -> None:

@@ -61,18 +61,6 @@ DEFECTS: frozenset[str] = frozenset(
         "parameters: gRPC unsigned",
         "parameters: gRPC unsigned sequence",
         "parameters: gRPC without a value",
-        "python: HTTP return a response",
-        "python: HTTP return no responses",
-        "python: HTTP return two responses",
-        "python: gRPC return a response",
-        "python: gRPC return no responses",
-        "python: gRPC return two responses",
         "statistics of responses: a failure",
-        "statistics: HTTP after a failure",
-        "statistics: HTTP after an error",
-        "statistics: HTTP after success",
-        "statistics: gRPC after a failure",
-        "statistics: gRPC after an error",
-        "statistics: gRPC after success",
     }
 )

@@ -258,6 +258,29 @@ _NEWER = {
 #: The lines of a traceback, in JSON and in JSON within JSON.
 _TRACEBACK = r'(\\+n){2}At:(\\+n  [^\\"]*)+(\\+n)?'
 
+#: How the responses of three requests ended, by their index: infer, output, success, fail, empty.
+_RESPONSES = {
+    "0": (3, 2, 2, 0, 1),
+    "1": (2, 2, 1, 1, 0),
+    "2": (2, 2, 2, 0, 0),
+    "3": (2, 0, 0, 0, 2),
+}
+_COUNTS = ("compute_infer", "compute_output", "success", "fail", "empty_response")
+_RESPONSES_HTTP = {
+    index: {
+        name: {"count": count, "ns": "some" if count else 0}
+        for name, count in zip((*_COUNTS, "cancel"), (*counts, 0), strict=True)
+    }
+    for index, counts in _RESPONSES.items()
+}
+_RESPONSES_GRPC = {
+    index: {
+        name: {"count": str(count), "ns": "some"} if count else {}
+        for name, count in zip((*_COUNTS, "cancel"), (*counts, 0), strict=True)
+    }
+    for index, counts in _RESPONSES.items()
+}
+
 _DECIDED = {
     **_decided(
         "gRPC itself answers what no service offers",
@@ -340,6 +363,26 @@ _DECIDED = {
             "decoupled: raise",
             "decoupled: an ordinary model that fails",
         )
+    },
+    **{
+        f"statistics of responses: {protocol} of responses": Difference(
+            Kind.DECIDED,
+            "the responses of decoupled Python models are counted, which Triton does for others",
+            replaced=replaced,
+        )
+        for protocol, replaced in {
+            "HTTP": (
+                r'(response_stats\\":)\{\}',
+                r"\1"
+                + json.dumps(json.dumps(_RESPONSES_HTTP, separators=(",", ":")))[1:-1].replace(
+                    "\\", "\\\\"
+                ),
+            ),
+            "gRPC": (
+                '"name": "counted_responses"',
+                f'"response_stats": {json.dumps(_RESPONSES_GRPC)}, "name": "counted_responses"',
+            ),
+        }.items()
     },
     **_decided(
         "every request is answered",

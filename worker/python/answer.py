@@ -138,7 +138,7 @@ class Answer:
     def _converted(self, response: InferenceResponse) -> Response:
         error = response.error()
         if error is not None:
-            return Response(error=to_status(error))
+            return Response(error=to_status(error), deliberate=True)
         wanted = self._request.outputs
         outputs = {
             name: host_array(tensor)
@@ -157,4 +157,4 @@ class Answer:
 def _detached(response: Response) -> Response:
     """A response that does not change when the model goes on working on its arrays."""
     outputs = {name: array.copy() for name, array in response.outputs.items()}
-    return Response(outputs, response.parameters, response.error)
+    return Response(outputs, response.parameters, response.error, response.deliberate)

@@ -180,14 +180,14 @@ def _check(received: list[ReceivedRequest], returned: Any) -> None:
     """Raise TritonModelException unless `execute` returned one answer to each open request."""
     if not isinstance(returned, list):
         raise TritonModelException(
-            f"Expected a list in the execute return, found type '{type(returned)}'."
+            f"Expected a list in the execute return, found type '{_class_of(returned)}'."
         )
     responses = cast("list[object]", returned)
     if len(responses) != len(received):
         raise TritonModelException(
             "Number of InferenceResponse objects do not match the number of InferenceRequest "
             f"objects. InferenceRequest(s) size is:{len(received)}, and InferenceResponse(s) size "
-            f"is:{len(responses)}"
+            f"is:{len(responses)}\n"  # the line end is Triton's
         )
     for request, response in zip(received, responses, strict=True):
         if response is None:
@@ -195,9 +195,17 @@ def _check(received: list[ReceivedRequest], returned: Any) -> None:
         if not isinstance(response, InferenceResponse):
             raise TritonModelException(
                 "Expected an 'InferenceResponse' object in the execute function return list, "
-                f"found type '{type(response)}'."
+                f"found type '{_class_of(response)}'."
             )
         request.answer.require_open()
+
+
+def _class_of(value: object) -> str:
+    """The text of a value's class: one of ours goes by the name that it has in Triton."""
+    kind = type(value)
+    if kind.__module__.startswith(__package__ or __name__):
+        return f"<class 'c_python_backend_utils.{kind.__name__}'>"
+    return str(kind)
 
 
 def _arguments(model: Model) -> dict[str, str]:

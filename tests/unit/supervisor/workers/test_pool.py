@@ -15,10 +15,11 @@ from tritonpy.ipc.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
-from tritonpy.ipc.messages import Error, Executed, Response
+from tritonpy.ipc.messages import Error, Executed, Responded, Response
+from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.request import InferResponse
-from tritonpy.supervisor.telemetry.statistics import VersionStatistics
+from tritonpy.supervisor.telemetry.statistics import Duration, VersionStatistics
 from tritonpy.supervisor.workers.pool import PATIENCE
 from tritonpy.supervisor.workers.states import WorkerState
 
@@ -366,10 +367,53 @@ async def test_an_execution_counts_the_requests_that_succeeded(one: Bench) -> No
     assert snapshot.inference_stats.compute_output.ns == 10
 
 
-async def test_an_execution_in_which_all_failed_does_not_count(one: Bench) -> None:
+async def test_an_execution_in_which_all_failed_counts_and_its_requests_do_not(one: Bench) -> None:
     work = one.asker.work()
     failed = Response(work.key, [], True, Error("INTERNAL", "no"))
 
     one.pool.executed([work], Executed(1, 1, 2, 3, 4, [failed]))
 
-    assert one.statistics.snapshot().execution_count == 0
+    snapshot = one.statistics.snapshot()
+    assert (snapshot.inference_count, snapshot.execution_count) == (0, 1)
+    assert [(batch.batch_size, batch.compute_infer.count) for batch in snapshot.batch_stats] == [
+        (1, 1)
+    ]
+    assert snapshot.inference_stats.queue.count == 0
+    assert snapshot.last_inference > 0
+
+
+async def test_an_error_that_the_model_meant_to_answer_counts_as_an_inference(one: Bench) -> None:
+    work = one.asker.work()
+    meant = Response(work.key, [], True, Error("INTERNAL", "no"), deliberate=True)
+
+    one.pool.executed([work], Executed(1, 1, 2, 3, 4, [meant]))
+
+    snapshot = one.statistics.snapshot()
+    assert (snapshot.inference_count, snapshot.execution_count) == (1, 1)
+
+
+async def test_responses_are_counted_by_index_from_the_end_of_the_one_before(one: Bench) -> None:
+    work = one.asker.work()
+    output = Tensor("y", "FP32", [1], b"0000")
+
+    one.pool.responded(work, Responded(Response(work.key, [output], False), 100, 110, 115))
+    work.responses = 1
+    failed = Response(work.key, [], False, Error("INTERNAL", "no"))
+    one.pool.responded(work, Responded(failed, 100, 135, 140))
+    work.responses = 2
+    one.pool.responded(work, Responded(Response(work.key, []), 100, 150, 150))
+
+    first, second, third = one.statistics.snapshot().response_stats.values()
+    assert first.success == Duration(1, 15)
+    assert (first.compute_infer, first.compute_output) == (Duration(1, 10), Duration(1, 5))
+    assert second.fail == Duration(1, 25)
+    assert third.empty_response == Duration(1, 10)
+
+
+async def test_the_end_of_a_cancelled_request_counts_as_cancelled(one: Bench) -> None:
+    work = one.asker.work()
+    work.cancelled = True
+
+    one.pool.responded(work, Responded(Response(work.key, []), 100, 150, 150))
+
+    assert one.statistics.snapshot().response_stats["0"].cancel == Duration(1, 50)
