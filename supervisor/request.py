@@ -19,6 +19,11 @@ from ..ipc.tensor import Span, Tensor
 FailureReason = Literal["REJECTED", "CANCELED", "BACKEND", "OTHER"]
 
 
+def log_prefix(request_id: str) -> str:
+    """How Triton begins messages about a request; its id may be empty."""
+    return f"[request id: {request_id or '<id_unknown>'}] "
+
+
 class Lease(Protocol):
     """Bytes of shared memory that a request holds until it is answered."""
 
@@ -80,7 +85,7 @@ class InferRequest:
     @property
     def log_prefix(self) -> str:
         """How Triton begins messages about this request."""
-        return f"[request id: {self.id or '<id_unknown>'}] "
+        return log_prefix(self.id)
 
 
 @dataclass(slots=True, eq=False)

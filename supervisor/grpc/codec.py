@@ -12,7 +12,7 @@ from ...ipc.dtypes import DataType
 from ...ipc.errors import InternalError, InvalidArgumentError, StatusError
 from ...ipc.tensor import INLINE_LIMIT_BYTES, Tensor
 from ...proto import grpc_service_pb2 as pb
-from ..request import InferRequest, InferResponse, RequestedOutput
+from ..request import InferRequest, InferResponse, RequestedOutput, log_prefix
 from .contents import pack_contents
 from .parameters import (
     FINAL_RESPONSE,
@@ -149,7 +149,8 @@ def _decode_outputs(message: pb.ModelInferRequest) -> list[RequestedOutput]:
             refuse_shared_memory("output", name, message.model_name, parameters)
             classes = classification(parameters)
         if name in outputs:
-            raise InvalidArgumentError(f"output '{name}' already exists in request")
+            prefix = log_prefix(message.id)
+            raise InvalidArgumentError(f"{prefix}output '{name}' already exists in request")
         outputs[name] = RequestedOutput(name, classes)
     return list(outputs.values())
 
@@ -186,19 +187,25 @@ def encode_stream_response(response: InferResponse) -> bytes:
     message = _response_message(response)
     message.parameters[FINAL_RESPONSE].bool_param = response.final
     if response.error is not None:
-        failed = pb.ModelStreamInferResponse(
-            error_message=response.error.message, infer_response=message
-        )
-        encoded: bytes = failed.SerializeToString()
-        return encoded
+        return _encode_failure(response.error, message)
     return nested(_INFER_RESPONSE, _encode(message, response))
 
 
-def failed_response(message: pb.ModelInferRequest, error: StatusError) -> InferResponse:
-    """The one response to a request that the server refused."""
-    digits = message.model_version
-    version = int(digits) if digits.isascii() and digits.isdigit() else 0
-    return InferResponse(message.model_name, version, message.id, error=error)
+def encode_refusal(request: pb.ModelInferRequest, error: StatusError) -> bytes:
+    """Encode the answer to a streamed request that never ran as a ModelStreamInferResponse.
+
+    It names the version as the request did. Like Triton's it says nothing about being final.
+    """
+    message = pb.ModelInferResponse(
+        model_name=request.model_name, model_version=request.model_version, id=request.id
+    )
+    return _encode_failure(error, message)
+
+
+def _encode_failure(error: StatusError, message: pb.ModelInferResponse) -> bytes:
+    failed = pb.ModelStreamInferResponse(error_message=error.message, infer_response=message)
+    encoded: bytes = failed.SerializeToString()
+    return encoded
 
 
 def _response_message(response: InferResponse) -> pb.ModelInferResponse:

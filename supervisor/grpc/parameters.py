@@ -110,8 +110,6 @@ def _correlation_id(value: pb.InferParameter) -> int | str:
     match value.WhichOneof(_CHOICE):
         case "int64_param":
             return value.int64_param & _UINT64_MASK  # an id is unsigned, whatever carries it
-        case "uint64_param":
-            return value.uint64_param
         case "string_param":
             return value.string_param
         case _:
@@ -140,11 +138,7 @@ def _timeout(value: pb.InferParameter) -> int:
         raise InvalidArgumentError(
             "invalid value type for 'timeout' parameter, expected int64_param."
         )
-    if value.int64_param < 0:
-        raise InvalidArgumentError(
-            f"invalid value for 'timeout' parameter, expected value >= 0, got {value.int64_param}"
-        )
-    return value.int64_param
+    return value.int64_param & _UINT64_MASK  # below zero it is a very long time, as in Triton
 
 
 def _flag(name: str, value: pb.InferParameter) -> bool:
@@ -165,10 +159,8 @@ def _value(name: str, value: pb.InferParameter) -> Parameter:
             return value.string_param
         case "double_param":
             return value.double_param
-        case "uint64_param":
-            return value.uint64_param
         case _:
             raise InvalidArgumentError(
-                f"invalid value type for '{name}' parameter, expected bool_param, int64_param, "
-                "string_param, double_param or uint64_param."
+                f"invalid value type for '{name}' parameter, expected int64_param, bool_param, "
+                "or string_param."
             )

@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ...ipc.errors import StatusError, UnavailableError
+from ...proto import grpc_service_pb2 as pb
 from ..request import InferResponse
 from .codec import (
     decode_request,
+    encode_refusal,
     encode_stream_response,
-    failed_response,
     parse_infer_request,
     parse_version,
 )
@@ -41,6 +43,14 @@ class _Reading(Enum):
     DRAINED = "the server takes no more"
 
 
+@dataclass(slots=True, eq=False)
+class _Refusal:
+    """The one answer to a request that the server did not take."""
+
+    request: pb.ModelInferRequest
+    error: StatusError
+
+
 class _Call:
     """One request of the stream until its last response is on its way."""
 
@@ -50,7 +60,7 @@ class _Call:
         self.ordered = ordered
         self.empty_final = empty_final
         #: The only response of an ordered call, while those before it are missing.
-        self.response: InferResponse | None = None
+        self.response: InferResponse | _Refusal | None = None
         #: What cancels the request; None before it was handed over.
         self.handle: Stream | None = None
 
@@ -79,7 +89,7 @@ class InferStream:
         self._outstanding: set[_Call] = set()
         #: Ordered calls, outstanding or with a response that waits for an earlier one.
         self._ordered: deque[_Call] = deque()
-        self._unsent: deque[InferResponse] = deque()
+        self._unsent: deque[InferResponse | _Refusal] = deque()
         #: Set when the writer has something to look at, and when the reader has.
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -153,24 +163,37 @@ class InferStream:
             request = decode_request(message, raw_contents, version, self._dataplane)
             call.handle = self._dataplane.stream(request, partial(self._on_response, call))
         except StatusError as error:
-            self._on_response(call, failed_response(message, error))
+            self._outstanding.discard(call)
+            self._add(call, _Refusal(message, error))
+            self._wake.set()
 
     def _on_response(self, call: _Call, response: InferResponse) -> None:
         if response.final:
             self._outstanding.discard(call)
+            if not (response.outputs or response.error or call.ordered or call.empty_final):
+                self._wake.set()  # an end alone goes to those only who asked for it
+                return
+        self._add(call, response)
+        self._wake.set()
+
+    def _add(self, call: _Call, response: InferResponse | _Refusal) -> None:
+        """Let a response go out: now, or when those to earlier requests have."""
         if call.ordered:
             call.response = response
             ordered = self._ordered
             while ordered and ordered[0].response is not None:
                 self._unsent.append(ordered.popleft().response)  # type: ignore[arg-type]
-        elif response.outputs or response.error or not response.final or call.empty_final:
+        else:
             self._unsent.append(response)
-        self._wake.set()
 
     async def _send_all(self) -> None:
         while self._unsent:
             response = self._unsent.popleft()
             if response.error is not None and self._close_on_error:
                 raise response.error
-            await self._send(encode_stream_response(response))
+            if isinstance(response, _Refusal):
+                encoded = encode_refusal(response.request, response.error)
+            else:
+                encoded = encode_stream_response(response)
+            await self._send(encoded)
         self._room.set()

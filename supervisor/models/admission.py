@@ -64,6 +64,9 @@ class Admission:
         Raises InvalidArgumentError.
         """
         known = self._inputs
+        given = len(request.inputs)
+        if given != len(known) or (given > 1 and len({t.name for t in request.inputs}) != given):
+            self._check_number(request)
         batch_size = -1
         for tensor in request.inputs:
             expected = known.get(tensor.name)
@@ -88,9 +91,8 @@ class Admission:
                     f"'{self._model}'",
                 )
             self._check_size(request, tensor, expected.element_size)
-        given = len(request.inputs)
-        if given != len(known) or (given > 1 and len({t.name for t in request.inputs}) != given):
-            self._check_names(request)
+        if given != len(known):
+            self._check_required(request)
         if batch_size > self._max_batch_size and self._batching:
             raise self._refusal(
                 request,
@@ -155,25 +157,35 @@ class Admission:
             f"{_BATCH_NOTE if self._batching else ''}"
         )
 
-    def _check_names(self, request: InferRequest) -> None:
-        """All required inputs are there, and none twice."""
+    def _check_number(self, request: InferRequest) -> None:
+        """There are neither too many inputs nor too few, and none twice."""
         got = [tensor.name for tensor in request.inputs]
         for name in got:
             if got.count(name) > 1:
                 raise self._refusal(request, f"input '{name}' already exists in request")
+        if not len(self._required) <= len(got) <= len(self._inputs):
+            raise self._wrong_inputs(request)
+
+    def _check_required(self, request: InferRequest) -> None:
+        got = {tensor.name for tensor in request.inputs}
+        if not got.issuperset(self._required):
+            raise self._wrong_inputs(request)
+
+    def _wrong_inputs(self, request: InferRequest) -> InvalidArgumentError:
+        got = [tensor.name for tensor in request.inputs]
         missing = [name for name in self._required if name not in got]
-        if not missing:
-            return
         most, least = len(self._inputs), len(self._required)
         number = (
             f"expected {most} inputs but got {len(got)} inputs"
             if most == least
             else f"expected number of inputs between {least} and {most} but got {len(got)} inputs"
         )
-        raise self._refusal(
+        # Triton's own text lacks a bracket where nothing is missing, and clients match on it.
+        absent = _names(missing) if missing else "]"
+        return self._refusal(
             request,
             f"{number} for model '{self._model}'. Got input(s) {_names(got)}, but missing required "
-            f"input(s) {_names(missing)}. Please provide all required input(s).",
+            f"input(s) {absent}. Please provide all required input(s).",
         )
 
     def _wanted(self, request: InferRequest) -> list[str]:

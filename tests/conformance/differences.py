@@ -253,6 +253,49 @@ _NEWER = {
     ),
 }
 
+_NAMED = "errors and final responses of streams name model and version"
+
+#: Refusals on a stream, with the model name and, where the request has one, the version.
+_NEWER |= {
+    f"grpc streams: {case}": Difference(
+        Kind.NEWER, _NAMED, replaced=(r'\{"id": "a"\}', '{"id": "a", ' + named + "}")
+    )
+    for case, named in {
+        "wrong shape": '"model_name": "identity"',
+        "unknown model": '"model_name": "nope"',
+        "text version": '"model_name": "identity", "model_version": "x"',
+        "unknown input": '"model_name": "identity"',
+        "without data": '"model_name": "identity"',
+        "triton_ parameter": '"model_name": "identity"',
+        "empty final response of a number": '"model_name": "identity"',
+    }.items()
+}
+_NEWER["grpc streams: goes on after errors"] = Difference(
+    Kind.NEWER,
+    _NAMED,
+    replaced=(
+        r'\{("id": "s2")\}(.*)\{("id": "s3")\}',
+        r'{\1, "model_name": "identity"}\2{\3, "model_name": "nope"}',
+    ),
+)
+_NEWER |= {
+    f"decoupled: {case}": Difference(
+        Kind.NEWER,
+        _NAMED,
+        replaced=(
+            r'("model_name": "\w+"), "parameters"',
+            r'\1, "model_version": "1", "parameters"',
+        ),
+    )
+    for case in (
+        "none with an empty end",
+        "three with an empty end",
+        "fail in the middle",
+        "fail in the middle with an empty end",
+        "an ordinary model with an error",
+    )
+}
+
 # --- what we do otherwise -------------------------------------------------------------------------
 
 #: The lines of a traceback, in JSON and in JSON within JSON.
@@ -360,8 +403,6 @@ _DECIDED = {
             "python: HTTP raise",
             "python: HTTP raise a model exception",
             "python: gRPC raise",
-            "decoupled: raise",
-            "decoupled: an ordinary model that fails",
         )
     },
     **{
@@ -383,6 +424,14 @@ _DECIDED = {
                 f'"response_stats": {json.dumps(_RESPONSES_GRPC)}, "name": "counted_responses"',
             ),
         }.items()
+    },
+    **{
+        name: Difference(
+            Kind.DECIDED,
+            "clients see no traceback, and which version failed",
+            replaced=(_TRACEBACK + r'(".*"model_name": "\w+")', r'\4, "model_version": "1"'),
+        )
+        for name in ("decoupled: raise", "decoupled: an ordinary model that fails")
     },
     **_decided(
         "every request is answered",

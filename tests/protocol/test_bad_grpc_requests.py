@@ -116,7 +116,11 @@ def test_a_model_that_is_not_there_is_told(
             "'free', got [-1,-4]",
         ),
         (
-            infer_request("pair", [input_tensor(shape=[-1, 2])], [FOUR[:8]]),
+            infer_request(
+                "pair",
+                [input_tensor(shape=[-1, 2]), input_tensor("INPUT1", "INT32", [1, 1])],
+                [FOUR[:8], FOUR[:4]],
+            ),
             f"{UNNAMED}All input dimensions should be specified for input 'INPUT0' for model "
             "'pair', got [-1,2]",
         ),

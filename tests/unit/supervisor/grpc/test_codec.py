@@ -15,9 +15,9 @@ from tritonpy.ipc.errors import InternalError, InvalidArgumentError
 from tritonpy.ipc.tensor import INLINE_LIMIT_BYTES, Span, Tensor, encode_bytes
 from tritonpy.supervisor.grpc.codec import (
     decode_request,
+    encode_refusal,
     encode_response,
     encode_stream_response,
-    failed_response,
     parse_infer_request,
     parse_version,
 )
@@ -309,8 +309,7 @@ def test_a_streamed_response_says_whether_it_is_the_last(final: bool) -> None:
 
 
 def test_a_streamed_error_names_its_request() -> None:
-    request = Message(model_name="m", model_version="2", id="r")
-    response = failed_response(request, InternalError("broken"))
+    response = InferResponse("m", 2, "r", error=InternalError("broken"))
 
     message = service_pb2.ModelStreamInferResponse.FromString(encode_stream_response(response))
 
@@ -318,4 +317,16 @@ def test_a_streamed_error_names_its_request() -> None:
     answer = message.infer_response
     assert (answer.model_name, answer.model_version, answer.id) == ("m", "2", "r")
     assert answer.parameters["triton_final_response"].bool_param is True
-    assert failed_response(Message(model_version="x"), InternalError("")).version == 0
+
+
+def test_a_refusal_on_a_stream_repeats_what_its_request_said() -> None:
+    request = Message(model_name="m", model_version="x", id="r")
+
+    message = service_pb2.ModelStreamInferResponse.FromString(
+        encode_refusal(request, InternalError("broken"))
+    )
+
+    assert message.error_message == "broken"
+    answer = message.infer_response
+    assert (answer.model_name, answer.model_version, answer.id) == ("m", "x", "r")
+    assert not answer.parameters
