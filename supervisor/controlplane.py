@@ -16,6 +16,7 @@ from .telemetry.statistics import StatisticsSnapshot
 EXTENSIONS = [
     "classification",
     "model_repository",
+    "schedule_policy",
     "model_configuration",
     "binary_tensor_data",
     "parameters",

@@ -12,6 +12,7 @@ from ..memory.buffers import InputArena, InputLease
 from ..request import FailureReason, InferRequest, InferResponse
 from ..scheduling.batcher import Policy
 from ..scheduling.dynamic import DynamicScheduler
+from ..scheduling.queue import QueueRules
 from ..scheduling.scheduler import Work
 from ..telemetry.statistics import StatisticsSnapshot, VersionStatistics
 from ..workers.pool import Pool
@@ -42,7 +43,15 @@ class ServedVersion:
         self.is_decoupled = policy is not None and policy.decoupled
         #: Called when the instances have ended and nothing is held any more.
         self.on_closed: Callable[[], None] = inputs.close
-        self.scheduler = DynamicScheduler(config.name, version, Policy.of(config), pool)
+        batching = config.dynamic_batching
+        self.scheduler = DynamicScheduler(
+            config.name,
+            version,
+            Policy.of(config),
+            pool,
+            QueueRules.of(config),
+            preserve_ordering=batching is not None and batching.preserve_ordering,
+        )
         self._admission = Admission(config)
         self._running = 0
         self._quiet = asyncio.Event()
@@ -61,20 +70,26 @@ class ServedVersion:
         has returned.
 
         Raises InvalidArgumentError for a request that the model cannot take, and UnavailableError
-        when no instance runs. Whatever happens, the request's leases are taken care of.
+        when no instance runs or the queue is full. Whatever happens, the request's leases are taken
+        care of.
         """
         try:
             self._admission.check(request)
             refusal = self.pool.refusal()
             if refusal is not None:
-                self.statistics.failed(time.monotonic_ns() - request.received_ns, "REJECTED")
-                raise UnavailableError(request.log_prefix + refusal)
+                raise self._rejected(request, refusal)
         except Exception:
             _release(request)
             raise
         work = Work(request, respond, self._finished)
         self._running += 1
-        self.scheduler.enqueue(work)
+        try:
+            self.scheduler.enqueue(work)
+        except UnavailableError as error:
+            self._running -= 1
+            _release(request)
+            self.lease_ended()
+            raise self._rejected(request, error.message) from None
         return work
 
     def cancel(self, work: Work) -> None:
@@ -133,6 +148,11 @@ class ServedVersion:
         """Give back memory that lies idle."""
         self.inputs.trim()
         self.pool.trim()
+
+    def _rejected(self, request: InferRequest, reason: str) -> UnavailableError:
+        """Count a request that cannot even wait, and say why."""
+        self.statistics.failed(time.monotonic_ns() - request.received_ns, "REJECTED")
+        return UnavailableError(request.log_prefix + reason)
 
     def _finished(self, work: Work, response: InferResponse, failure: FailureReason | None) -> None:
         """A request has its final response: count it, and take its memory back."""

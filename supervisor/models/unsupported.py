@@ -37,14 +37,6 @@ def missing_features(config: ModelConfig) -> list[str]:
         missing.append("response_cache")
     if config.model_repository_agents is not None:
         missing.append("model_repository_agents")
-    batching = config.dynamic_batching
-    if batching is not None:
-        if batching.preserve_ordering:
-            missing.append("dynamic_batching.preserve_ordering")
-        if batching.priority_levels:
-            missing.append("dynamic_batching.priority_levels")
-        if batching.default_queue_policy is not None or batching.priority_queue_policy:
-            missing.append("dynamic_batching queue policies")
     if any(group.rate_limiter is not None for group in config.instance_group):
         missing.append("instance_group.rate_limiter")
     return missing

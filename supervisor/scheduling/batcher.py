@@ -24,6 +24,9 @@ from dataclasses import dataclass
 
 from ..config.schema import ModelConfig
 
+#: Far away: what is waited for is an event, an instance that becomes free.
+_NEVER = 1 << 62
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -84,6 +87,7 @@ def decide(policy: Policy, queue: Iterable[Item], now_ns: int, *, idle: bool) ->
         return Take(1)
     count = total = best_count = best_size = 0
     first: Item | None = None
+    oldest_ns = _NEVER
     grows = True
     for item in queue:
         if first is None:
@@ -93,13 +97,15 @@ def decide(policy: Policy, queue: Iterable[Item], now_ns: int, *, idle: bool) ->
             break
         count += 1
         total += item.batch_size
+        if item.enqueued_ns < oldest_ns:  # with priorities the oldest need not be the first
+            oldest_ns = item.enqueued_ns
         if total in policy.preferred:
             best_count, best_size = count, total
         if total >= policy.preferred[-1]:
             grows = False
             break
     assert first is not None, "an empty queue has no batch"
-    overdue = policy.delay_ns > 0 and now_ns - first.enqueued_ns >= policy.delay_ns
+    overdue = policy.delay_ns > 0 and now_ns - oldest_ns >= policy.delay_ns
     if not grows:
         past_preferred = best_size and best_size < total and not overdue
         return Take(best_count if past_preferred else count)
@@ -109,8 +115,4 @@ def decide(policy: Policy, queue: Iterable[Item], now_ns: int, *, idle: bool) ->
         return Take(best_count)
     if overdue or policy.delay_ns == 0:
         return Take(count)
-    return LookAgain(first.enqueued_ns + policy.delay_ns)
-
-
-#: Far away: what is waited for is an event, an instance that becomes free.
-_NEVER = 1 << 62
+    return LookAgain(oldest_ns + policy.delay_ns)

@@ -1,27 +1,43 @@
-"""The dynamic batch scheduler: the shell around batcher.py, also of models that do not batch."""
+"""The dynamic batch scheduler: the shell around batcher.py and queue.py, also of models that do not
+batch.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterator
 
-from ...ipc.errors import CancelledError, UnavailableError
-from ..request import InferResponse
+from ...ipc.errors import CancelledError, StatusError, UnavailableError
+from ..request import FailureReason, InferResponse
 from .batcher import Item, Policy, Take, decide
+from .ordering import Ordering
+from .queue import QueueRules, RequestQueue
 from .scheduler import Runner, Work
 
 
 class DynamicScheduler:
-    """One queue, first in first out, in front of the instances of one model."""
+    """One queue in front of the instances of one model."""
 
-    def __init__(self, model: str, version: int, policy: Policy, runner: Runner) -> None:
+    def __init__(
+        self,
+        model: str,
+        version: int,
+        policy: Policy,
+        runner: Runner,
+        rules: QueueRules | None = None,
+        *,
+        preserve_ordering: bool = False,
+    ) -> None:
         self._model = model
         self._version = version
         self._policy = policy
         self._runner = runner
-        self._queue: deque[Work] = deque()
+        rules = rules or QueueRules()
+        self._queue: RequestQueue[Work] = RequestQueue(rules)
+        #: A request that was sent ahead can neither be overtaken nor given up any more.
+        self._sends_ahead = rules.is_plain
+        self._ordering = Ordering() if preserve_ordering else None
         self._timer: asyncio.TimerHandle | None = None
         self._pump_soon: asyncio.Handle | None = None
 
@@ -34,8 +50,12 @@ class DynamicScheduler:
         return len(self._queue)
 
     def enqueue(self, work: Work) -> None:
-        """Queue a request, and run it when an instance can take it."""
-        self._queue.append(work)
+        """Queue a request, and run it when an instance can take it.
+
+        Raises UnavailableError when its queue is full.
+        """
+        request = work.request
+        self._queue.push(work, request.priority, request.timeout_us * 1000, work.enqueued_ns)
         if not self._policy.batches:
             self.pump()
         elif self._pump_soon is None:
@@ -45,40 +65,58 @@ class DynamicScheduler:
 
     def enqueue_first(self, work: Work) -> None:
         """Put a request back whose worker died: it has waited longer than everybody else."""
-        self._queue.appendleft(work)
+        self._queue.push_first(work)
 
     def cancel(self, work: Work) -> bool:
         """Take a request back and answer it CANCELLED; False when it has left the queue already."""
-        try:
-            self._queue.remove(work)
-        except ValueError:
+        if not self._queue.remove(work):
             return False
-        response = InferResponse(self._model, self._version, work.request.id)
-        response.error = CancelledError(work.request.log_prefix + "Request cancelled")
-        work.answer(response, "CANCELED")
+        prefix = work.request.log_prefix
+        self._fail(work, CancelledError(f"{prefix}Request cancelled"), "CANCELED")
         return True
 
     def fail_queued(self, reason: str) -> None:
         """Answer everything that is queued with UNAVAILABLE and this reason."""
         while self._queue:
-            work = self._queue.popleft()
-            response = InferResponse(self._model, self._version, work.request.id)
-            response.error = UnavailableError(work.request.log_prefix + reason)
-            work.answer(response, "REJECTED")
+            work = self._queue.pop()
+            self._fail(work, UnavailableError(work.request.log_prefix + reason), "REJECTED")
 
     def pump(self) -> None:
         """Send batches as long as there are requests and instances that can take them."""
         runner, queue = self._runner, self._queue
-        while queue and (runner.idle or runner.spare):
+        if queue.next_end_ns() is not None:
+            self._expire()
+        while queue and (runner.idle or (self._sends_ahead and runner.spare)):
             decision = decide(
                 self._policy, self._items(), time.monotonic_ns(), idle=runner.idle > 0
             )
             if not isinstance(decision, Take):
                 self._look_again(decision.at_ns)
                 return
-            # A retried request runs alone: if it is the one that kills, it takes nobody along.
-            count = 1 if queue[0].deaths else decision.count
-            runner.run([queue.popleft() for _ in range(count)])
+            self._send(decision.count)
+        end = queue.next_end_ns()
+        if end is not None:
+            self._look_again(end)
+
+    def _send(self, count: int) -> None:
+        queue = self._queue
+        batch = [queue.pop()]
+        # A retried request runs alone: if it is the one that kills, it takes nobody along.
+        if not batch[0].deaths:
+            batch += [queue.pop() for _ in range(count - 1)]
+        if self._ordering is not None:
+            for work in batch:
+                self._ordering.track(work)
+        self._runner.run(batch)
+
+    def _expire(self) -> None:
+        for work in self._queue.expire(time.monotonic_ns()):
+            prefix = work.request.log_prefix
+            self._fail(work, UnavailableError(f"{prefix}Request timeout expired"), "REJECTED")
+
+    def _fail(self, work: Work, error: StatusError, reason: FailureReason) -> None:
+        response = InferResponse(self._model, self._version, work.request.id, error=error)
+        work.answer(response, reason)
 
     def close(self) -> None:
         """Forget the timers. What is queued is the owner's to fail."""
@@ -103,6 +141,9 @@ class DynamicScheduler:
     def _look_again(self, at_ns: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        end = self._queue.next_end_ns()
+        if end is not None:
+            at_ns = min(at_ns, end)
         delay = (at_ns - time.monotonic_ns()) / 1e9
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(max(0.0, delay), self.pump) if delay < 1e6 else None

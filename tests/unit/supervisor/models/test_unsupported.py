@@ -30,12 +30,6 @@ def test_a_model_whose_answers_would_be_wrong_is_refused(text: str, feature: str
         ('model_warmup [{ name: "w" }]', "model_warmup"),
         ("response_cache { enable: true }", "response_cache"),
         ("model_repository_agents {}", "model_repository_agents"),
-        ("dynamic_batching { preserve_ordering: true }", "dynamic_batching.preserve_ordering"),
-        ("dynamic_batching { priority_levels: 2 }", "dynamic_batching.priority_levels"),
-        (
-            "dynamic_batching { default_queue_policy { max_queue_size: 1 } }",
-            "dynamic_batching queue policies",
-        ),
         ("instance_group [{ rate_limiter {} }]", "instance_group.rate_limiter"),
     ],
 )

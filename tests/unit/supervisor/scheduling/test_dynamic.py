@@ -6,12 +6,13 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from support.fakes import SOON, Asker, FakeRunner, identity_request, until
+from support.fakes import SOON, Asker, FakeRunner, answer, identity_request, until
 
 from tritonpy.ipc.errors import CancelledError, UnavailableError
 from tritonpy.supervisor.scheduling import dynamic
 from tritonpy.supervisor.scheduling.batcher import Policy
 from tritonpy.supervisor.scheduling.dynamic import DynamicScheduler
+from tritonpy.supervisor.scheduling.queue import LevelPolicy, QueueRules
 from tritonpy.supervisor.scheduling.scheduler import Work
 
 pytestmark = pytest.mark.anyio
@@ -283,3 +284,75 @@ async def test_answering_one_request_may_queue_the_next(asker: Asker) -> None:
     assert queue.queued == 1
     queue.fail_queued("end")
     await until(lambda: len(asker.responses) == 1)
+
+
+def with_rules(runner: FakeRunner, *levels: LevelPolicy, ordered: bool = False) -> DynamicScheduler:
+    rules = QueueRules(levels or (LevelPolicy(),), len(levels) or 1)
+    return DynamicScheduler("m", 1, BATCHING, runner, rules, preserve_ordering=ordered)
+
+
+async def test_a_request_of_a_higher_priority_overtakes_and_nothing_is_sent_ahead(
+    asker: Asker,
+) -> None:
+    runner = FakeRunner(idle=0, spare=1)
+    queue = with_rules(runner, LevelPolicy(), LevelPolicy())
+    low = works(asker, 8)
+    for work in low:
+        work.request.priority = 2
+        queue.enqueue(work)
+    high = asker.work(id="high")
+    high.request.priority = 1
+    queue.enqueue(high)
+    await asyncio.sleep(0)
+    assert runner.batches == []
+
+    runner.idle = 1
+    queue.pump()
+
+    assert runner.batches == [[high, *low[:7]]]
+    queue.close()
+
+
+async def test_a_request_is_refused_when_the_queue_is_full(asker: Asker) -> None:
+    queue = with_rules(FakeRunner(idle=0), LevelPolicy(most=1))
+    first, second = works(asker, 2)
+    queue.enqueue(first)
+
+    with pytest.raises(UnavailableError, match="Exceeds maximum queue size"):
+        queue.enqueue(second)
+
+    assert queue.queued == 1
+    queue.close()
+
+
+async def test_a_request_that_waited_too_long_is_answered_while_all_instances_are_busy(
+    asker: Asker,
+) -> None:
+    queue = with_rules(FakeRunner(idle=0), LevelPolicy(timeout_ns=MS))
+    (work,) = works(asker, 1)
+    queue.enqueue(work)
+
+    (response,) = await asker.answers(1)
+
+    assert isinstance(response.error, UnavailableError)
+    assert response.error.message == "[request id: r0] Request timeout expired"
+    assert asker.finals[0][2] == "REJECTED"
+    assert queue.queued == 0
+    queue.close()
+
+
+async def test_responses_keep_the_order_of_their_requests_over_several_instances(
+    asker: Asker,
+) -> None:
+    runner = FakeRunner(idle=2)
+    queue = with_rules(runner, ordered=True)
+    for work in works(asker, 16):
+        queue.enqueue(work)
+    await asyncio.sleep(0)
+    early, late = runner.batches
+
+    for work in [*late, *early]:
+        answer(work)
+
+    assert [response.id for response in asker.responses] == [f"r{n}" for n in range(16)]
+    queue.close()
