@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from ..ipc.dtypes import from_config
 from ..ipc.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from .config.schema import ModelConfig, ModelInput, ModelOutput
+from .log import ServerLog
 from .models.index import ModelIndex
 from .models.manager import ModelManager
+from .settings import LogSettings
 from .telemetry.statistics import StatisticsSnapshot
 
 #: What the server says it can do, in the order in which Triton lists it; only what is built.
@@ -21,6 +23,7 @@ EXTENSIONS = [
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "logging",
 ]
 
 
@@ -56,8 +59,16 @@ class ModelMetadata:
 class ControlPlane:
     """Answers about the server and its models, and changes to what is loaded."""
 
-    def __init__(self, manager: ModelManager, server_id: str, server_version: str) -> None:
+    def __init__(
+        self,
+        manager: ModelManager,
+        server_id: str,
+        server_version: str,
+        log: ServerLog | None = None,
+    ) -> None:
         self._manager = manager
+        #: The server's log, whose settings clients may read and change.
+        self.log = log or ServerLog(LogSettings())
         self._metadata = ServerMetadata(server_id, server_version, EXTENSIONS)
         self._exiting = False
 

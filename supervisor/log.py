@@ -12,13 +12,22 @@ import logging
 import re
 import sys
 import time
-from typing import TextIO
+from collections.abc import Callable, Mapping
+from typing import TextIO, get_args
 
-from ..ipc.errors import InvalidArgumentError, UnsupportedError
-from .settings import LogSettings
+import msgspec
+
+from ..ipc.errors import InvalidArgumentError, StatusError, UnsupportedError
+from .settings import LogFormat, LogSettings
 
 #: Loggers that share the server's handlers: ours, and those of the libraries that serve.
 _TREES = ("tritonpy", "asyncio", "aiohttp", "grpc")
+
+#: The switches of the log by the names that they have in the protocol.
+LOG_FLAGS = ("log_info", "log_warning", "log_error")
+
+#: Nobody asks for more than this, and the protocol's integers end here.
+_MOST_VERBOSE = 2**31 - 1
 
 _LETTERS = {logging.WARNING: "W", logging.ERROR: "E", logging.CRITICAL: "E"}
 
@@ -158,6 +167,31 @@ class ServerLog:
         self._settings = settings
         self._apply()
 
+    def update(
+        self,
+        changes: Mapping[str, bool | int | str],
+        bad_format: Callable[[str], StatusError],
+    ) -> None:
+        """Change what clients may: the settings that `changes` names as the protocol does.
+
+        Their types have been checked. Nothing is changed when one cannot be: raises what
+        `bad_format` makes of a wrong format, and UnsupportedError for the file.
+        """
+        if "log_file" in changes:
+            raise UnsupportedError("log file location can not be updated through network protocol")
+        form = changes.get("log_format")
+        if form is not None and form not in get_args(LogFormat):
+            raise bad_format(str(form))
+        fields = {
+            name.removeprefix("log_"): value
+            for name, value in changes.items()
+            if name in LOG_FLAGS or name == "log_format"
+        }
+        level = changes.get("log_verbose_level")
+        if level is not None:
+            fields["verbose"] = min(int(level), _MOST_VERBOSE)
+        self.change(msgspec.structs.replace(self._settings, **fields))
+
     def _apply(self) -> None:
         settings = self._settings
         formatter = TritonFormatter(settings)
@@ -182,6 +216,18 @@ class ServerLog:
         if level < logging.WARNING:
             return settings.info
         return settings.warning if level < logging.ERROR else settings.error
+
+
+def described(settings: LogSettings) -> dict[str, bool | int | str]:
+    """The settings as clients know them, in Triton's order."""
+    return {
+        "log_file": settings.file,
+        "log_info": settings.info,
+        "log_warning": settings.warning,
+        "log_error": settings.error,
+        "log_verbose_level": settings.verbose,
+        "log_format": settings.format,
+    }
 
 
 def table(logger: logging.Logger, text: str) -> None:

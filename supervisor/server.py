@@ -68,7 +68,7 @@ def run(settings: Settings) -> int:
     sentinel = Sentinel(directory)
     try:
         sentinel.start()
-        return uvloop.run(_serve(settings, Server(settings, directory, sentinel)))
+        return uvloop.run(_serve(settings, Server(settings, directory, sentinel, server_log)))
     except (StatusError, OSError) as error:
         log.error("error: creating server: %s", error)
         return 1
@@ -112,7 +112,13 @@ async def _serve(settings: Settings, server: Server) -> int:
 class Server:
     """Every part of one server."""
 
-    def __init__(self, settings: Settings, runtime_directory: str, sentinel: Sentinel) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        runtime_directory: str,
+        sentinel: Sentinel,
+        server_log: ServerLog | None = None,
+    ) -> None:
         self._settings = settings
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 16384)
@@ -121,7 +127,9 @@ class Server:
         self._metrics = Metrics(host)
         self._manager = ModelManager(settings, Loader(settings, surroundings), self._retired)
         self._dataplane = DataPlane(self._manager)
-        self._controlplane = ControlPlane(self._manager, settings.server_id, __version__)
+        self._controlplane = ControlPlane(
+            self._manager, settings.server_id, __version__, server_log
+        )
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._metrics_server: MetricsServer | None = None

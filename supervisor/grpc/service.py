@@ -11,6 +11,7 @@ from ...ipc.errors import InternalError, InvalidArgumentError, UnsupportedError
 from ...proto import grpc_service_pb2 as pb
 from ..config.parse import to_proto
 from .codec import UNPARSABLE, decode_request, encode_response, parse_infer_request, parse_version
+from .settings import SettingsService
 from .statistics import add_statistics
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ _UNSUPPORTED = {
     "CudaSharedMemoryRegister": _SHARED_MEMORY,
     "CudaSharedMemoryUnregister": _SHARED_MEMORY,
     "TraceSetting": "tracing is not offered by this server",
-    "LogSettings": "log settings cannot be read or changed while this server runs: "
-    "set them by --log-verbose and its kin at the start",
 }
 
 DECOUPLED_REFUSED = "ModelInfer RPC doesn't support models with decoupled transaction policy"
@@ -82,6 +81,7 @@ class InferenceService:
 
     def unary_calls(self) -> dict[str, UnaryCall]:
         """Every unary call of the service by its path."""
+        settings = SettingsService(self._controlplane)
         calls: dict[str, UnaryCall] = {
             "ServerLive": unary(pb.ServerLiveRequest.FromString, self.server_live),
             "ServerReady": unary(pb.ServerReadyRequest.FromString, self.server_ready),
@@ -98,6 +98,7 @@ class InferenceService:
             "RepositoryModelUnload": unary(
                 pb.RepositoryModelUnloadRequest.FromString, self.repository_model_unload
             ),
+            "LogSettings": unary(pb.LogSettingsRequest.FromString, settings.log_settings),
         }
         calls |= {name: _unsupported(sentence) for name, sentence in _UNSUPPORTED.items()}
         return {_PATH + name: call for name, call in calls.items()}

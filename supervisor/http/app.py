@@ -16,6 +16,7 @@ from ..repository.layout import is_name
 from .infer import InferEndpoint
 from .management import Management
 from .reply import JSON, TEXT, Reply, error_body, error_reply
+from .settings import SettingsEndpoints
 
 if TYPE_CHECKING:
     from ..controlplane import ControlPlane
@@ -50,9 +51,10 @@ class App:
         self, dataplane: DataPlane, controlplane: ControlPlane, max_input_size: int
     ) -> None:
         management = Management(controlplane, max_input_size)
+        settings = SettingsEndpoints(controlplane, max_input_size)
         self._exact = {
             "/v2/models/stats": Route("GET", management.statistics),
-            "/v2/logging": _later("logging"),
+            "/v2/logging": Route("", settings.logging),
             "/v2": Route("GET", management.server_metadata),
             "/v2/health/live": Route("GET", management.live, TEXT),
             "/v2/health/ready": Route("GET", management.ready, TEXT),

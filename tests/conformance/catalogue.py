@@ -48,7 +48,6 @@ NOT_OFFERED = {
     "warm-up": 2,
     "shared memory": 46,
     "trace": 32,
-    "logging": 25,
     "generate": 40,
     "sequences": 13,
 }

@@ -34,6 +34,7 @@ EXTENSIONS = [
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "logging",
 ]
 ODD_NAMES = """
     import triton_python_backend_utils as pb_utils

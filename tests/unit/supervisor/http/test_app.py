@@ -186,7 +186,6 @@ def test_a_head_request_is_answered_without_a_body(served: Served) -> None:
         ("POST", "/v2/models/echo/versions/1/generate_stream", "generate"),
         ("GET", "/v2/models/echo/trace/setting", "trace"),
         ("POST", "/v2/trace/setting", "trace"),
-        ("GET", "/v2/logging", "logging"),
         ("GET", "/v2/systemsharedmemory/status", "shared-memory"),
         ("POST", "/v2/cudasharedmemory/region/r/register", "shared-memory"),
     ],

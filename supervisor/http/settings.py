@@ -1,0 +1,59 @@
+"""The settings that clients may change while the server runs, over HTTP: those of the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from aiohttp import web
+
+from ...ipc.errors import InternalError, StatusError, UnavailableError
+from ..log import LOG_FLAGS, described
+from .body import read_all
+from .json_document import load
+from .reply import JSON, Reply, error_body
+
+if TYPE_CHECKING:
+    from ..controlplane import ControlPlane
+
+
+class SettingsEndpoints:
+    """Reads settings by GET and changes them by POST. Each method is one endpoint."""
+
+    def __init__(self, controlplane: ControlPlane, max_input_size: int) -> None:
+        self._controlplane = controlplane
+        self._limit = max_input_size
+
+    async def logging(self, http: web.BaseRequest) -> Reply:
+        """The settings of the log, changed first if it is a POST. null leaves one as it is."""
+        if http.method not in ("GET", "POST"):
+            return Reply(405, error_body("Method Not Allowed"), JSON)
+        log = self._controlplane.log
+        if http.method == "POST":
+            document = await self._document(http)
+            log.update(_log_changes(document), _bad_format)
+        return Reply(200, msgspec.json.encode(described(log.settings)), JSON)
+
+    async def _document(self, http: web.BaseRequest) -> dict[str, Any]:
+        """The members of the body's JSON value; only an object has any."""
+        document = load(await read_all(http, self._limit))
+        return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+
+
+def _log_changes(document: dict[str, Any]) -> dict[str, bool | int | str]:
+    changes: dict[str, bool | int | str] = {}
+    for name, value in document.items():
+        if value is None:
+            continue
+        if name in LOG_FLAGS and type(value) is not bool:
+            raise InternalError("attempt to access JSON non-boolean as boolean")
+        if name == "log_verbose_level" and (type(value) is not int or not 0 <= value < 2**64):
+            raise InternalError("attempt to access JSON non-unsigned-integer as unsigned-integer")
+        if name == "log_format" and type(value) is not str:
+            raise InternalError("attempt to access JSON non-string as string")
+        changes[name] = value
+    return changes
+
+
+def _bad_format(value: str) -> StatusError:
+    return UnavailableError(f"invalid argument for --log_format, got: {value}")
