@@ -30,6 +30,7 @@ from tritonclient.grpc import service_pb2 as pb
 EXTENSIONS = [
     "classification",
     "model_repository",
+    "schedule_policy",
     "model_configuration",
     "binary_tensor_data",
     "parameters",
