@@ -15,6 +15,7 @@ from ..ipc.errors import InvalidArgumentError
 
 ControlMode = Literal["none", "poll", "explicit"]
 LogFormat = Literal["default", "ISO8601"]
+CompressionLevel = Literal["none", "low", "medium", "high"]
 
 #: A startup model of this name stands for every model of the repositories.
 ALL_MODELS = "*"
@@ -44,12 +45,26 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_input_bytes: int = 64 * 1024 * 1024
 
 
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """TLS on a port: `mutual` pre-empts `enabled`, and asks clients for certificates.
+
+    The others are paths of PEM files: the server's certificate and key, and the certificates that
+    those of clients must lead to.
+    """
+
+    enabled: bool = False
+    mutual: bool = False
+    certificate: str = ""
+    key: str = ""
+    root: str = ""
+
+
 class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The gRPC service and its keep-alive rules. Port 0 picks a free port.
 
     None leaves a limit unset. No more than `max_pings_without_data` pings go out without data, and
     a client that pings more often than `min_recv_ping_interval_ms` earns a strike; 0 lifts either
-    limit on counts.
+    limit on counts. `compression` is that of inference responses.
     """
 
     enabled: bool = True
@@ -64,6 +79,8 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_ping_strikes: int = 2
     max_connection_age_ms: int | None = None
     max_connection_age_grace_ms: int | None = None
+    tls: TlsSettings = TlsSettings()
+    compression: CompressionLevel = "none"
 
 
 class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,10 +12,11 @@ import grpc
 import grpc.aio
 
 from ...ipc.errors import StatusError
-from ..settings import GrpcSettings
+from ..settings import CompressionLevel, GrpcSettings
 from .health import HealthService
-from .service import STREAM_PATH, InferenceService, UnaryCall
+from .service import INFER_PATH, STREAM_PATH, InferenceService, UnaryCall
 from .stream import SHUTTING_DOWN, InferStream
+from .tls import server_credentials
 
 if TYPE_CHECKING:
     from ..controlplane import ControlPlane
@@ -35,6 +36,9 @@ _STATUS: dict[str, grpc.StatusCode] = {
     "ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "CANCELLED": grpc.StatusCode.CANCELLED,
 }
+
+#: gRPC's numbers of the levels.
+_COMPRESSION_LEVEL: dict[CompressionLevel, int] = {"none": 0, "low": 1, "medium": 2, "high": 3}
 
 #: Clients refuse trailers of more than 8 KiB, and with them the whole answer.
 _DETAILS_LIMIT_BYTES = 6 * 1024
@@ -66,6 +70,8 @@ class GrpcServer:
         self._settings = settings
         calls = InferenceService(dataplane, controlplane).unary_calls()
         calls |= HealthService(controlplane).unary_calls()
+        #: gRPC compresses every answer that is not exempt, but only those of inference should be.
+        self._exempts = settings.compression != "none"
         self._handlers: dict[str, _Handler] = {
             path: grpc.unary_unary_rpc_method_handler(self._unary(path, call))
             for path, call in calls.items()
@@ -85,13 +91,20 @@ class GrpcServer:
         )
 
     async def start(self) -> int:
-        """Listen and serve; returns the port. Raises OSError when the port cannot be had."""
+        """Listen and serve; returns the port.
+
+        Raises OSError when the port cannot be had, InvalidArgumentError for wrong files of TLS.
+        """
+        credentials = server_credentials(self._settings.tls)
         server = grpc.aio.server(options=_channel_options(self._settings))
         server.add_generic_rpc_handlers(_by_service(self._handlers))
         address, port = self._settings.address, self._settings.port
         host = f"[{address}]" if ":" in address else address
         try:
-            bound: int = server.add_insecure_port(f"{host}:{port}")
+            if credentials is None:
+                bound: int = server.add_insecure_port(f"{host}:{port}")
+            else:
+                bound = server.add_secure_port(f"{host}:{port}", credentials)
         except RuntimeError:  # grpcio's own text says no more, and repeats it
             bound = 0
         if not bound:
@@ -132,6 +145,8 @@ class GrpcServer:
                 _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
                 return b""
             self._in_flight += 1
+            if self._exempts and path != INFER_PATH:
+                context.disable_next_message_compression()
             try:
                 return await call(data)
             except StatusError as error:
@@ -200,6 +215,10 @@ def _channel_options(settings: GrpcSettings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", settings.min_recv_ping_interval_ms),
         ("grpc.http2.max_ping_strikes", settings.max_ping_strikes),
     ]
+    if settings.compression != "none":
+        # By level gRPC picks, like Triton's, an algorithm that the client takes, or none.
+        level = _COMPRESSION_LEVEL[settings.compression]
+        options.append(("grpc.default_compression_level", level))
     if settings.max_connection_age_ms is not None:
         options.append(("grpc.max_connection_age_ms", settings.max_connection_age_ms))
     if settings.max_connection_age_grace_ms is not None:

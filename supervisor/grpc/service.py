@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 UnaryCall = Callable[[bytes], Awaitable[bytes]]
 
 _PATH = "/inference.GRPCInferenceService/"
+INFER_PATH = _PATH + "ModelInfer"
 STREAM_PATH = _PATH + "ModelStreamInfer"
 
 _SHARED_MEMORY = (
