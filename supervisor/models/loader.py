@@ -35,6 +35,7 @@ from ..workers.recipe import Recipe
 from ..workers.restarts import RestartPolicy
 from .model import ServedVersion
 from .unsupported import missing_features, refuse_unsupported
+from .warmup import read_samples
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,8 @@ class Loader:
             refuse_unsupported(config)
         labels = await asyncio.to_thread(_read_labels, plan, config)
         served = ServedVersion(config, plan.version, pool, inputs, statistics, labels)
-        await pool.load(parse.to_json(config), served.scheduler)
+        samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
+        await pool.load(parse.to_json(config), served.scheduler, samples)
         return config, served
 
     def _input_arena(self, plan: Plan) -> InputArena:

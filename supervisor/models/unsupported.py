@@ -31,8 +31,6 @@ def refuse_unsupported(config: ModelConfig) -> None:
 def missing_features(config: ModelConfig) -> list[str]:
     """Features without which the model still answers correctly, as words for the log."""
     missing: list[str] = []
-    if config.model_warmup:
-        missing.append("model_warmup")
     if config.response_cache is not None and config.response_cache.enable:
         missing.append("response_cache")
     if config.model_repository_agents is not None:

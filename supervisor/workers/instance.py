@@ -25,6 +25,7 @@ from .recipe import Recipe
 from .restarts import Restarts
 from .states import ALIVE, ENDED, WorkerEvent, WorkerState, transition
 from .translation import request_message, response_of
+from .warmup import Sample, WarmUp
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ class Instance:
         self._process: WorkerProcess | None = None
         self._outputs: OutputArena | None = None
         self._config = ""
+        self._samples: Sequence[Sample] = ()
+        #: While the worker has loaded the model and is not ready yet.
+        self._warmup: WarmUp | None = None
         self._pure = False
         self._batches: dict[int, Sequence[Work]] = {}
         self._open: dict[int, Work] = {}
@@ -126,10 +130,14 @@ class Instance:
         )
         return await awaited
 
-    async def load_model(self, config: str) -> None:
-        """Load the model by its complete configuration. Raises StatusError when that fails."""
+    async def load_model(self, config: str, samples: Sequence[Sample] = ()) -> None:
+        """Load the model by its complete configuration, and have it answer these samples.
+
+        Raises StatusError when one of the two fails. Later workers of the instance do the same.
+        """
         awaited = self._expect()
         self._config = config
+        self._samples = samples
         self._send_load()
         await awaited
 
@@ -294,6 +302,32 @@ class Instance:
 
     def _loaded(self, message: messages.Loaded) -> None:
         self._pure = message.pure
+        if self._samples and self.state is not WorkerState.STOPPING:
+            self._warmup = WarmUp(self._samples)
+            self._warm()
+        else:
+            self._ready()
+
+    def _warm(self) -> None:
+        """Run the next warm-up batch, unless one is under way; after the last one be ready."""
+        warmup = self._warmup
+        assert warmup is not None
+        if warmup.is_waiting:
+            return
+        batch = warmup.next_batch() if warmup.error is None else None
+        if batch is not None:
+            try:
+                self.execute(batch)
+            except Exception as error:  # what cannot be encoded
+                warmup.fail(InternalError(str(error)))
+        if warmup.error is not None:
+            self._failure = warmup.error
+            self.kill()
+        elif batch is None:
+            self._warmup = None
+            self._ready()
+
+    def _ready(self) -> None:
         self._restarts.ready(time.monotonic())
         self._move(WorkerEvent.LOADED)
         if self.state is not WorkerState.READY:
@@ -310,6 +344,12 @@ class Instance:
 
     def _executed(self, message: messages.Executed) -> None:
         batch = self._batches.pop(message.batch)
+        if self._warmup is not None:
+            self._warmup.executed()
+            for response in message.responses:
+                self._respond(response)
+            self._warm()
+            return
         # The worker first: it has nothing to do until the next batch is on its way.
         self._owner.instance_freed(self)
         self._owner.executed(batch, message)
@@ -323,6 +363,8 @@ class Instance:
             if work is not None:
                 self._owner.responded(work, message)
         self._respond(response)
+        if self._warmup is not None:
+            self._warm()
 
     def _logged(self, message: messages.Log) -> None:
         model_record(self.name, message.level, message.message, message.file, message.line)
@@ -366,7 +408,8 @@ class Instance:
             self._timer = None
         if self._outputs is not None:
             self._outputs.retire()
-        orphans = list(self._open.values())
+        orphans = list(self._open.values()) if self._warmup is None else []
+        self._warmup = None
         self._open.clear()
         self._batches.clear()
         if self.state is WorkerState.STOPPING:

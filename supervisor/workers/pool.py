@@ -22,6 +22,7 @@ from .instance import Instance
 from .process import Surroundings
 from .recipe import Recipe
 from .states import ENDED, WorkerState
+from .warmup import Sample
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,9 @@ class Pool:
         await first.start()
         return first
 
-    async def load(self, config: str, feeder: Feeder) -> None:
-        """Load the model into the first instance's worker, and start and load all others.
+    async def load(self, config: str, feeder: Feeder, samples: Sequence[Sample] = ()) -> None:
+        """Load the model into the first instance's worker, and start and load all others; each
+        answers the samples before it is ready.
 
         Raises the first StatusError; the caller stops the pool then.
         """
@@ -88,9 +90,9 @@ class Pool:
         first, *others = self.instances
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(first.load_model(config))
+                group.create_task(first.load_model(config, samples))
                 for instance in others:
-                    group.create_task(_start_and_load(instance, config))
+                    group.create_task(_start_and_load(instance, config, samples))
         except ExceptionGroup as errors:
             expected = errors.subgroup(StatusError) or errors
             raise expected.exceptions[0] from None
@@ -286,6 +288,6 @@ def _outcome(work: Work, response: messages.Response) -> ResponseOutcome:
     return "cancel" if error.code == CancelledError.code else "fail"
 
 
-async def _start_and_load(instance: Instance, config: str) -> None:
+async def _start_and_load(instance: Instance, config: str, samples: Sequence[Sample]) -> None:
     await instance.start()
-    await instance.load_model(config)
+    await instance.load_model(config, samples)

@@ -45,7 +45,6 @@ AREAS: list[Area] = [
 NOT_OFFERED = {
     "server metadata": 3,
     "file overrides": 8,
-    "warm-up": 2,
     "shared memory": 46,
     "trace": 32,
     "generate": 40,

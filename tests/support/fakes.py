@@ -25,6 +25,7 @@ from tritonpy.supervisor.workers.process import Surroundings
 from tritonpy.supervisor.workers.recipe import Recipe
 from tritonpy.supervisor.workers.restarts import RestartPolicy
 from tritonpy.supervisor.workers.states import WorkerState
+from tritonpy.supervisor.workers.warmup import Sample
 
 #: What a test waits for comes long before this, or never.
 SOON = 20.0
@@ -188,7 +189,7 @@ class FakeInstance(Instance):
     async def describe(self, config: str) -> str:
         return config
 
-    async def load_model(self, config: str) -> None:
+    async def load_model(self, config: str, samples: Sequence[Sample] = ()) -> None:
         await asyncio.sleep(0)
         if self.fails is not None:
             self.state = WorkerState.FATAL

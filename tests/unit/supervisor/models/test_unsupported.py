@@ -27,7 +27,6 @@ def test_a_model_whose_answers_would_be_wrong_is_refused(text: str, feature: str
 @pytest.mark.parametrize(
     ("text", "feature"),
     [
-        ('model_warmup [{ name: "w" }]', "model_warmup"),
         ("response_cache { enable: true }", "response_cache"),
         ("model_repository_agents {}", "model_repository_agents"),
         ("instance_group [{ rate_limiter {} }]", "instance_group.rate_limiter"),

@@ -1,0 +1,126 @@
+"""From a model's warm-up section to requests.
+
+A sample with batch size N is N requests of one row each, which are run together. Its inputs are
+zeros, random values or the bytes of a file in the model's folder `warmup`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from ...ipc.dtypes import ELEMENT_SIZE, DataType, from_config
+from ...ipc.errors import InvalidArgumentError, StatusError
+from ...ipc.tensor import Tensor, element_count
+from ..config.schema import ModelConfig, ModelWarmup, WarmupInput
+from ..request import InferRequest
+from ..workers.warmup import Sample
+from .admission import Admission
+
+#: Random integers stay below this: a model that looks something up by them should find it.
+_MOST_RANDOM = 2
+
+_FLOATS = {
+    "FP16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+
+
+def read_samples(config: ModelConfig, version: int, directory: str) -> list[Sample]:
+    """All samples of a complete configuration; those with a batch size of 0 are skipped. Blocking.
+
+    Raises InvalidArgumentError for a sample that the model cannot take, or whose file is missing or
+    too short.
+    """
+    admission = Admission(config)
+    most = max(1, config.max_batch_size)
+    samples: list[Sample] = []
+    for sample in config.model_warmup:
+        if sample.batch_size < 1:
+            continue
+        try:
+            requests = [
+                _request(config, version, sample, directory, admission)
+                for _ in range(sample.batch_size)
+            ]
+        except StatusError as error:
+            raise InvalidArgumentError(
+                f"failed to run warmup sample '{sample.name}': {error.message}; "
+            ) from None
+        batches = [requests[at : at + most] for at in range(0, len(requests), most)]
+        samples.append(Sample(sample.name, batches, max(1, sample.count)))
+    return samples
+
+
+def _request(
+    config: ModelConfig, version: int, sample: ModelWarmup, directory: str, admission: Admission
+) -> InferRequest:
+    inputs = [
+        _tensor(name, found, config, directory) for name, found in sorted(sample.inputs.items())
+    ]
+    request = InferRequest(config.name, version, inputs, id=sample.name)
+    admission.check(request)
+    return request
+
+
+def _tensor(name: str, found: WarmupInput, config: ModelConfig, directory: str) -> Tensor:
+    if any(extent < 0 for extent in found.dims):
+        raise InvalidArgumentError(
+            f"warmup setting expects all variable-size dimensions are specified for input '{name}'"
+        )
+    datatype = from_config(found.data_type)
+    shape = (1, *found.dims) if config.max_batch_size else tuple(found.dims)
+    data = _data(name, found, datatype, shape, directory)
+    return Tensor(name, datatype, shape, memoryview(data))
+
+
+def _data(
+    name: str, found: WarmupInput, datatype: DataType, shape: Sequence[int], directory: str
+) -> bytes:
+    count = element_count(shape)
+    size = ELEMENT_SIZE.get(datatype)
+    if found.input_data_file is not None:
+        data = _file(name, found.input_data_file, directory)
+        if size is None:
+            return data
+        if len(data) < size * count:
+            raise InvalidArgumentError(
+                f"warmup setting expects {size * count} bytes, but the data provided from "
+                f"{found.input_data_file} only has {len(data)} bytes"
+            )
+        return data[: size * count]
+    if size is None:  # strings without a character, each framed by its length
+        return bytes(4 * count)
+    if not found.random_data:
+        return bytes(size * count)
+    return _random(datatype, size, count)
+
+
+def _random(datatype: DataType, size: int, count: int) -> bytes:
+    """Values that every model can take: floats between 0 and 1, integers 0 and 1."""
+    generator = np.random.default_rng(count)
+    if datatype in _FLOATS:
+        return generator.random(count).astype(_FLOATS[datatype]).tobytes()
+    values = generator.integers(0, _MOST_RANDOM, count)
+    return values.astype(f"<u{size}").tobytes()
+
+
+def _file(name: str, file: str, directory: str) -> bytes:
+    folder = os.path.join(os.path.realpath(directory), "warmup")
+    path = os.path.realpath(os.path.join(folder, file))
+    if os.path.commonpath((folder, path)) != folder:
+        raise InvalidArgumentError(
+            f"the file '{file}' of input '{name}' does not lie in the model's folder 'warmup'"
+        )
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"the file 'warmup/{file}' of input '{name}' cannot be read: {error.strerror or error}"
+        ) from None

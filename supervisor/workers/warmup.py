@@ -1,0 +1,75 @@
+"""The requests that an instance answers before it is ready, one batch after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ...ipc.errors import InvalidArgumentError, StatusError
+from ..request import FailureReason, InferRequest, InferResponse
+from ..scheduling.scheduler import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample of a model's warm-up section: its batches, which are run `count` times.
+
+    The requests have been admitted; their tensors carry their bytes with them.
+    """
+
+    name: str
+    batches: Sequence[Sequence[InferRequest]]
+    count: int
+
+
+class WarmUp:
+    """One instance's way through the samples. Its requests enter no statistics."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._batches = _in_turn(samples)
+        self._sample = ""
+        self._open = 0
+        self._executing = False
+        #: Why the instance cannot become ready.
+        self.error: StatusError | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a batch is at the worker, or a response to it is missing."""
+        return self._executing or self._open > 0
+
+    def next_batch(self) -> list[Work] | None:
+        """What to run now; None when everything has been run."""
+        found = next(self._batches, None)
+        if found is None:
+            return None
+        self._sample, requests = found
+        self._open = len(requests)
+        self._executing = True
+        return [Work(request, _ignore, self._final) for request in requests]
+
+    def executed(self) -> None:
+        """The worker has executed the batch; a decoupled model may have responses to send."""
+        self._executing = False
+
+    def fail(self, error: StatusError) -> None:
+        """The batch cannot be run."""
+        self.error = InvalidArgumentError(
+            f"failed to run warmup sample '{self._sample}': {error.message}; "
+        )
+
+    def _final(self, _work: Work, response: InferResponse, _failure: FailureReason | None) -> None:
+        self._open -= 1
+        if response.error is not None and self.error is None:
+            self.fail(response.error)
+
+
+def _in_turn(samples: Sequence[Sample]) -> Iterator[tuple[str, Sequence[InferRequest]]]:
+    for sample in samples:
+        for _ in range(sample.count):
+            for batch in sample.batches:
+                yield sample.name, batch
+
+
+def _ignore(_response: InferResponse) -> None:
+    """Nobody reads what a model answers to a warm-up."""
