@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ...ipc.errors import InternalError, InvalidArgumentError, StatusError, UnsupportedError
 from ..repository.layout import is_name
+from .generate import Generate
 from .infer import InferEndpoint
 from .management import Management
 from .reply import JSON, TEXT, Reply, error_body, error_reply
@@ -52,6 +53,7 @@ class App:
     ) -> None:
         management = Management(controlplane, max_input_size)
         settings = SettingsEndpoints(controlplane, max_input_size)
+        generate = Generate(dataplane, max_input_size)
         self._exact = {
             "/v2/models/stats": Route("GET", management.statistics),
             "/v2/logging": Route("", settings.logging),
@@ -62,8 +64,8 @@ class App:
         }
         self._model = {
             "infer": Route("POST", InferEndpoint(dataplane, max_input_size), TEXT),
-            "generate": _later("generate"),
-            "generate_stream": _later("generate"),
+            "generate": Route("POST", generate.generate),
+            "generate_stream": Route("POST", generate.stream),
             "ready": Route("GET", management.model_ready, TEXT),
             "config": Route("GET", management.model_config),
             "stats": Route("GET", management.statistics),

@@ -122,7 +122,7 @@ def _apply_parameters(request: InferRequest, parameters: dict[str, Any]) -> bool
         if key == "binary_data_output":
             binary_output = json_document.boolean(value, refusal)
         elif key == "sequence_id":
-            request.correlation_id = _correlation_id(value)
+            request.correlation_id = correlation_id(value)
         elif key == "sequence_start":
             if json_document.boolean(value, refusal):
                 request.flags |= FLAG_SEQUENCE_START
@@ -139,11 +139,12 @@ def _apply_parameters(request: InferRequest, parameters: dict[str, Any]) -> bool
                 "and should not be specified."
             )
         else:
-            request.parameters[key] = _parameter(key, value)
+            request.parameters[key] = parameter_value(key, value)
     return binary_output
 
 
-def _correlation_id(value: object) -> int | str:
+def correlation_id(value: object) -> int | str:
+    """The value if it can be a `sequence_id`. Raises InternalError otherwise."""
     if type(value) is str:
         return value
     if type(value) is int and 0 <= value < 2**64:
@@ -153,7 +154,8 @@ def _correlation_id(value: object) -> int | str:
     )
 
 
-def _parameter(key: str, value: object) -> Parameter:
+def parameter_value(key: str, value: object) -> Parameter:
+    """What a model gets of a JSON value. Raises InvalidArgumentError for null, lists, objects."""
     if type(value) is int:
         # What a signed integer of 64 bits cannot hold is a double to Triton's JSON reader.
         return value if -(2**63) <= value < 2**63 else float(value)
@@ -192,13 +194,14 @@ def encode_response(response: InferResponse, forms: OutputForms) -> tuple[bytes,
     document["model_version"] = str(response.version)
     if response.parameters:
         document["parameters"] = {
-            key: _json_parameter(value) for key, value in response.parameters.items()
+            key: json_parameter(value) for key, value in response.parameters.items()
         }
     document["outputs"] = outputs
     return orjson.dumps(document), buffers
 
 
-def _json_parameter(value: Parameter) -> Any:
+def json_parameter(value: Parameter) -> Any:
+    """What orjson writes as this parameter; Triton writes NaN and the infinities bare."""
     if type(value) is float and not math.isfinite(value):
         return orjson.Fragment(_NOT_FINITE.get(value, b"NaN"))
     return value

@@ -143,7 +143,7 @@ def _read_document(root: Any) -> Document:
     members = _members(root)
     document = Document(inputs=[])
     if "id" in members:
-        document.id = _text(members["id"], "id")
+        document.id = string(members["id"], "id")
     if "parameters" in members:
         if not isinstance(members["parameters"], dict):
             raise InternalError(
@@ -165,8 +165,8 @@ def _read_input(entry: dict[str, Any]) -> InputEntry:
     if size is not UNSET:
         size = unsigned(size, "Unable to parse 'binary_data_size'")
     return InputEntry(
-        name=_text(_member(entry, "name"), "name"),
-        datatype=_text(_member(entry, "datatype"), "datatype"),
+        name=string(_member(entry, "name"), "name"),
+        datatype=string(_member(entry, "datatype"), "datatype"),
         shape=[unsigned(extent, "Unable to parse 'shape'") for extent in _array(entry, "shape")],
         parameters=InputParameters(binary_data_size=size),
         data=data,
@@ -175,7 +175,7 @@ def _read_input(entry: dict[str, Any]) -> InputEntry:
 
 def _read_output(entry: dict[str, Any]) -> OutputEntry:
     parameters = _members(entry.get("parameters"))
-    name = _text(_member(entry, "name"), "name")
+    name = string(_member(entry, "name"), "name")
     if "shared_memory_region" in parameters:
         _check_output_region(parameters, name)
     classes, binary = 0, False
@@ -238,7 +238,8 @@ def boolean(value: object, what: str) -> bool:
     return value
 
 
-def _text(value: object, member: str) -> str:
+def string(value: object, member: str) -> str:
+    """The value if it is a JSON string, and one that has a meaning: no stray surrogates."""
     if type(value) is not str:
         raise InternalError(
             f"Unable to parse '{member}': attempt to access JSON non-string as string"

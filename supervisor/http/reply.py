@@ -24,12 +24,13 @@ TEXT = b"Content-Type: text/plain\r\n"
 #: Up to this size the parts of an answer are joined: one copy costs less than a second buffer.
 _JOIN_LIMIT_BYTES = 64 * 1024
 
-_STATUS_LINE = {
+#: By status, with the end of the line.
+STATUS_LINE = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
     for status in HTTPStatus
     if status >= 200
 }
-_STATUS_LINE[405] = b"HTTP/1.1 405 Not Allowed\r\n"  # Triton's phrase
+STATUS_LINE[405] = b"HTTP/1.1 405 Not Allowed\r\n"  # Triton's phrase
 
 #: The HTTP status of an error; all other codes are 400.
 _STATUS = {
@@ -98,7 +99,7 @@ class Reply(web.StreamResponse):
         for view in self._views:
             size += len(view)
         head = b"%b%bContent-Length: %d\r\n%b\r\n" % (
-            _STATUS_LINE[self._code],
+            STATUS_LINE[self._code],
             self._lines,
             size,
             self._connection(request),

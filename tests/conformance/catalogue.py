@@ -47,6 +47,5 @@ NOT_OFFERED = {
     "file overrides": 8,
     "shared memory": 46,
     "trace": 32,
-    "generate": 40,
     "sequences": 13,
 }

@@ -403,6 +403,8 @@ _DECIDED = {
             "python: HTTP raise",
             "python: HTTP raise a model exception",
             "python: gRPC raise",
+            "generate: generate raising",
+            "generate: generate_stream raising",
         )
     },
     **{

@@ -182,8 +182,6 @@ def test_a_head_request_is_answered_without_a_body(served: Served) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "name"),
     [
-        ("POST", "/v2/models/echo/generate", "generate"),
-        ("POST", "/v2/models/echo/versions/1/generate_stream", "generate"),
         ("GET", "/v2/models/echo/trace/setting", "trace"),
         ("POST", "/v2/trace/setting", "trace"),
         ("GET", "/v2/systemsharedmemory/status", "shared-memory"),
