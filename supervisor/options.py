@@ -182,6 +182,7 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "http-restricted-api",
             kinds.RESTRICTION,
             "Answer these groups of calls only when the header <key> has the value.",
+            "http.restricted_apis",
             many=True,
         ),
     ),
@@ -302,6 +303,7 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             kinds.RESTRICTION,
             "Answer these groups of calls only when the metadata triton-grpc-protocol-<key> "
             "has the value.",
+            "grpc.restricted_protocols",
             many=True,
         ),
     ),
@@ -335,6 +337,22 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             kinds.OWNED_SETTING,
             "Which families of metrics there are, and their quantiles and buckets.",
             many=True,
+        ),
+    ),
+    "Access": (
+        Option(
+            "api-keys-file",
+            kinds.FILE,
+            "TOML file of API keys and their scopes: calls then need a key. Not an option of "
+            "tritonserver.",
+            "access.api_keys_file",
+        ),
+        Option(
+            "allow-remote-admin",
+            kinds.BOOLEAN,
+            "Let not only local peers load and unload models, register shared memory, and change "
+            "log and trace settings. Not an option of tritonserver.",
+            "access.allow_remote_admin",
         ),
     ),
     "Logging": (
@@ -385,8 +403,9 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         Option(
             "allow-client-shm",
             kinds.BOOLEAN,
-            "Let clients register shared memory.",
-            default="false",
+            "Let clients register shared memory: true for all clients, false for none.",
+            "access.allow_client_shm",
+            default="local peers, and keys with the scope",
         ),
         Option(
             "pinned-memory-pool-byte-size",

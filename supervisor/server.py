@@ -24,6 +24,7 @@ import zmq
 from .. import __version__
 from ..ipc.errors import StatusError
 from . import tables
+from .access import grpc_access, http_access, policy_of
 from .controlplane import EXTENSIONS, ControlPlane
 from .dataplane import DataPlane
 from .grpc.grpcio import GrpcServer
@@ -130,6 +131,10 @@ class Server:
         self._controlplane = ControlPlane(
             self._manager, settings.server_id, __version__, server_log
         )
+        policy = policy_of(settings)
+        self._http_access = http_access(policy, settings.http.restricted_apis)
+        self._grpc_access = grpc_access(policy, settings.grpc.restricted_protocols)
+        self._metrics_access = http_access(policy, ())
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._metrics_server: MetricsServer | None = None
@@ -197,13 +202,16 @@ class Server:
     async def _listen(self) -> None:
         settings = self._settings
         if settings.grpc.enabled:
-            self._grpc = GrpcServer(self._dataplane, self._controlplane, settings.grpc)
+            self._grpc = GrpcServer(
+                self._dataplane, self._controlplane, settings.grpc, self._grpc_access
+            )
             port = await self._grpc.start()
             log.info("Started GRPCInferenceService at %s:%d", settings.grpc.address, port)
         if settings.http.enabled:
             self._http = HttpServer(
                 self._dataplane,
                 self._controlplane,
+                self._http_access,
                 address=settings.http.address,
                 port=settings.http.port,
                 reuse_port=settings.http.reuse_port,
@@ -213,7 +221,10 @@ class Server:
             log.info("Started HTTPService at %s:%d", settings.http.address, port)
         if settings.metrics.enabled:
             self._metrics_server = MetricsServer(
-                self._render_metrics, settings.metrics.address, settings.metrics.port
+                self._render_metrics,
+                self._metrics_access,
+                settings.metrics.address,
+                settings.metrics.port,
             )
             port = await self._metrics_server.start()
             log.info("Started Metrics Service at %s:%d", settings.metrics.address, port)

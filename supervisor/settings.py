@@ -43,6 +43,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     reuse_port: bool = False
     max_input_bytes: int = 64 * 1024 * 1024
+    restricted_apis: tuple[str, ...] = ()
 
 
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +82,7 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connection_age_grace_ms: int | None = None
     tls: TlsSettings = TlsSettings()
     compression: CompressionLevel = "none"
+    restricted_protocols: tuple[str, ...] = ()
 
 
 class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +96,19 @@ class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8002
     interval_ms: int = 2000
     host: bool = True
+
+
+class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may call what.
+
+    `api_keys_file` is "" where callers need no key. With `allow_remote_admin` not only local peers
+    may call what changes the server. `allow_client_shm` says whether clients may register shared
+    memory; None leaves it to those who may change the server.
+    """
+
+    api_keys_file: str = ""
+    allow_remote_admin: bool = False
+    allow_client_shm: bool | None = None
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +186,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     grpc: GrpcSettings = GrpcSettings()
     metrics: MetricsSettings = MetricsSettings()
+    access: AccessSettings = AccessSettings()
     log: LogSettings = LogSettings()
     workers: WorkerSettings = WorkerSettings()
     notices: tuple[str, ...] = ()

@@ -13,12 +13,14 @@ import grpc.aio
 
 from ...ipc.errors import StatusError
 from ..settings import CompressionLevel, GrpcSettings
+from .access import RULES, STATUS, refusal
 from .health import HealthService
 from .service import INFER_PATH, STREAM_PATH, InferenceService, UnaryCall
 from .stream import SHUTTING_DOWN, InferStream
 from .tls import server_credentials
 
 if TYPE_CHECKING:
+    from ..access import Access
     from ..controlplane import ControlPlane
     from ..dataplane import DataPlane
 
@@ -64,9 +66,14 @@ class GrpcServer:
     """The gRPC service of a server on one port."""
 
     def __init__(
-        self, dataplane: DataPlane, controlplane: ControlPlane, settings: GrpcSettings
+        self,
+        dataplane: DataPlane,
+        controlplane: ControlPlane,
+        settings: GrpcSettings,
+        access: Access,
     ) -> None:
         self._dataplane = dataplane
+        self._access = access
         self._settings = settings
         calls = InferenceService(dataplane, controlplane).unary_calls()
         calls |= HealthService(controlplane).unary_calls()
@@ -140,9 +147,16 @@ class GrpcServer:
         self._state = _State.STOPPED
 
     def _unary(self, path: str, call: UnaryCall) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        rule = RULES[path]
+        access = self._access
+
         async def behavior(data: bytes, context: _Context) -> bytes:
             if self._state is not _State.SERVING:
                 _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+                return b""
+            refused = refusal(access, rule, data, context)
+            if refused is not None:
+                _fail(context, STATUS[refused.reason], refused.message)
                 return b""
             self._in_flight += 1
             if self._exempts and path != INFER_PATH:
@@ -162,6 +176,10 @@ class GrpcServer:
     async def _stream(self, _: object, context: _Context) -> None:
         if self._state is not _State.SERVING:
             _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+            return
+        refused = refusal(self._access, RULES[STREAM_PATH], b"", context)
+        if refused is not None:
+            _fail(context, STATUS[refused.reason], refused.message)
             return
 
         async def receive() -> bytes | None:

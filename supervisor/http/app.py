@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ...ipc.errors import InternalError, InvalidArgumentError, StatusError, UnsupportedError
 from ..repository.layout import is_name
+from .access import refusal
 from .generate import Generate
 from .infer import InferEndpoint
 from .management import Management
@@ -20,8 +21,10 @@ from .reply import JSON, TEXT, Reply, error_body, error_reply
 from .settings import SettingsEndpoints
 
 if TYPE_CHECKING:
+    from ..access import Access
     from ..controlplane import ControlPlane
     from ..dataplane import DataPlane
+    from ..restricted import Category
 
 _logger = logging.getLogger(__name__)
 
@@ -35,11 +38,19 @@ _SHARED_MEMORY = re.compile(
 
 
 class Route(NamedTuple):
-    """An endpoint, the method that it takes ("" for any), and the content type of its errors."""
+    """An endpoint, and what is known of it before it is called.
+
+    `method` is the one that it takes, "" for any. `category` is its group among the restricted
+    APIs and the scopes of API keys, by which access to it is decided centrally. `errors` is the
+    content type of its errors. `changes` is whether calls other than GET change what the server
+    does or is told: those are for local peers and for keys.
+    """
 
     method: str
+    category: Category
     endpoint: Endpoint
     errors: bytes = JSON
+    changes: bool = False
 
 
 class App:
@@ -49,33 +60,38 @@ class App:
     """
 
     def __init__(
-        self, dataplane: DataPlane, controlplane: ControlPlane, max_input_size: int
+        self,
+        dataplane: DataPlane,
+        controlplane: ControlPlane,
+        access: Access,
+        max_input_size: int,
     ) -> None:
+        self._access = access
         management = Management(controlplane, max_input_size)
         settings = SettingsEndpoints(controlplane, max_input_size)
         generate = Generate(dataplane, max_input_size)
         self._exact = {
-            "/v2/models/stats": Route("GET", management.statistics),
-            "/v2/logging": Route("", settings.logging),
-            "/v2": Route("GET", management.server_metadata),
-            "/v2/health/live": Route("GET", management.live, TEXT),
-            "/v2/health/ready": Route("GET", management.ready, TEXT),
-            "/v2/trace/setting": _later("trace"),
+            "/v2/models/stats": Route("GET", "statistics", management.statistics),
+            "/v2/logging": Route("", "logging", settings.logging, changes=True),
+            "/v2": Route("GET", "metadata", management.server_metadata),
+            "/v2/health/live": Route("GET", "health", management.live, TEXT),
+            "/v2/health/ready": Route("GET", "health", management.ready, TEXT),
+            "/v2/trace/setting": _later("trace", "trace", changes=True),
         }
         self._model = {
-            "infer": Route("POST", InferEndpoint(dataplane, max_input_size), TEXT),
-            "generate": Route("POST", generate.generate),
-            "generate_stream": Route("POST", generate.stream),
-            "ready": Route("GET", management.model_ready, TEXT),
-            "config": Route("GET", management.model_config),
-            "stats": Route("GET", management.statistics),
-            "trace/setting": _later("trace"),
-            "": Route("GET", management.model_metadata),
+            "infer": Route("POST", "inference", InferEndpoint(dataplane, max_input_size), TEXT),
+            "generate": Route("POST", "inference", generate.generate),
+            "generate_stream": Route("POST", "inference", generate.stream),
+            "ready": Route("GET", "health", management.model_ready, TEXT),
+            "config": Route("GET", "model-config", management.model_config),
+            "stats": Route("GET", "statistics", management.statistics),
+            "trace/setting": _later("trace", "trace", changes=True),
+            "": Route("GET", "metadata", management.model_metadata),
         }
         self._repository = {
-            "index": Route("POST", management.index),
-            "load": Route("POST", management.load),
-            "unload": Route("POST", management.unload),
+            "index": Route("POST", "model-repository", management.index),
+            "load": Route("POST", "model-repository", management.load, changes=True),
+            "unload": Route("POST", "model-repository", management.unload, changes=True),
         }
         self._running = 0
         self._drained: asyncio.Event | None = None
@@ -116,7 +132,11 @@ class App:
             found = self._find(http.rel_url.raw_path)
             if found is None:
                 return Reply(404, error_body("Not Found"))
-            (method, endpoint, errors), arguments = found
+            (method, category, endpoint, errors, changes), arguments = found
+            if changes or self._access.guards_everything:
+                refused = refusal(self._access, category, changes, http)
+                if refused is not None:
+                    return refused
             if method and http.method != method:
                 return Reply(405, error_body("Method Not Allowed"), errors)
             return await endpoint(http, *arguments)
@@ -135,7 +155,7 @@ class App:
         if path.startswith(_MODELS):
             return self._find_model(path[len(_MODELS) :].split("/"))
         if _SHARED_MEMORY.fullmatch(path):
-            return _later("shared-memory"), ()
+            return _later("shared-memory", "shared-memory", changes=True), ()
         found = _REPOSITORY.fullmatch(path)
         if found is None:
             return None
@@ -143,7 +163,7 @@ class App:
         if index:
             return self._repository["index"], ()
         if repository:
-            return Route("POST", _refuse_repository), ()
+            return Route("POST", "model-repository", _refuse_repository), ()
         return self._repository[action], (_repository_name(model),)
 
     def _find_model(self, segments: list[str]) -> tuple[Route, Sequence[object]] | None:
@@ -184,13 +204,13 @@ def _version(digits: str) -> int:
     return int(digits)
 
 
-def _later(extension: str) -> Route:
+def _later(extension: str, category: Category, changes: bool = False) -> Route:
     async def refuse(http: web.BaseRequest, *arguments: object) -> Reply:
         raise UnsupportedError(
             f"the {extension} extension is not offered by this version of the server yet"
         )
 
-    return Route("", refuse)
+    return Route("", category, refuse, changes=changes)
 
 
 async def _refuse_repository(http: web.BaseRequest) -> Reply:

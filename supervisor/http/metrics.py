@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from ..access import Access
+from .access import refusal
 from .listener import Listener
 from .reply import Reply, error_body
 
@@ -21,8 +23,9 @@ _STOP_TIMEOUT = 1.0
 class MetricsServer:
     """Answers `GET /metrics` with what `render` returns, from `start` to `stop`."""
 
-    def __init__(self, render: Callable[[], str], address: str, port: int) -> None:
+    def __init__(self, render: Callable[[], str], access: Access, address: str, port: int) -> None:
         self._render = render
+        self._access = access
         self._listener = Listener(self._answer, address, port)
 
     def __repr__(self) -> str:
@@ -39,6 +42,9 @@ class MetricsServer:
     async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
         if http.method != "GET":
             return Reply(405, error_body("Method Not Allowed"))
+        refused = refusal(self._access, "metrics", False, http)
+        if refused is not None:
+            return refused
         if http.rel_url.raw_path not in ("/metrics", "/metrics/"):
             return Reply(200, b"", _TYPE)
         try:

@@ -9,6 +9,7 @@ from .app import App
 from .listener import Listener
 
 if TYPE_CHECKING:
+    from ..access import Access
     from ..controlplane import ControlPlane
     from ..dataplane import DataPlane
 
@@ -20,13 +21,14 @@ class HttpServer:
         self,
         dataplane: DataPlane,
         controlplane: ControlPlane,
+        access: Access,
         *,
         address: str,
         port: int,
         reuse_port: bool,
         max_input_size: int,
     ) -> None:
-        self._app = App(dataplane, controlplane, max_input_size)
+        self._app = App(dataplane, controlplane, access, max_input_size)
         self._listener = Listener(self._app, address, port, reuse_port)
 
     def __repr__(self) -> str:

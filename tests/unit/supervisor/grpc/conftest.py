@@ -10,6 +10,7 @@ import pytest
 import tritonclient.grpc.aio as tritonclient
 from unit.supervisor.grpc.planes import FakeControlPlane, FakeDataPlane
 
+from tritonpy.supervisor.access import Access, Policy
 from tritonpy.supervisor.grpc.grpcio import GrpcServer
 from tritonpy.supervisor.settings import GrpcSettings
 
@@ -33,7 +34,12 @@ def controlplane() -> FakeControlPlane:
 
 @pytest.fixture
 async def server(dataplane: Any, controlplane: Any) -> AsyncIterator[GrpcServer]:
-    server = GrpcServer(dataplane, controlplane, GrpcSettings(address="127.0.0.1", port=0))
+    server = GrpcServer(
+        dataplane,
+        controlplane,
+        GrpcSettings(address="127.0.0.1", port=0),
+        Access(Policy(), {}, "protocol"),
+    )
     yield server
     await server.stop(0)
 

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from tritonclient.grpc import service_pb2
 from unit.supervisor.grpc.planes import FakeControlPlane, FakeDataPlane, echo
 
+from tritonpy.supervisor.access import Access, Policy
 from tritonpy.supervisor.grpc.grpcio import GrpcServer
 from tritonpy.supervisor.grpc.stream import SHUTTING_DOWN
 from tritonpy.supervisor.settings import GrpcSettings
@@ -40,7 +41,7 @@ async def test_a_taken_port_is_an_error_that_names_it(
     port: int, dataplane: Any, controlplane: Any
 ) -> None:
     settings = GrpcSettings(address="127.0.0.1", port=port)
-    second = GrpcServer(dataplane, controlplane, settings)
+    second = GrpcServer(dataplane, controlplane, settings, Access(Policy(), {}, "protocol"))
 
     with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1:{port}: .* --grpc-port"):
         await second.start()
@@ -63,7 +64,7 @@ async def test_every_keepalive_setting_is_one_that_grpc_takes(
         max_connection_age_ms=60_000,
         max_connection_age_grace_ms=5_000,
     )
-    server = GrpcServer(dataplane, controlplane, settings)
+    server = GrpcServer(dataplane, controlplane, settings, Access(Policy(), {}, "protocol"))
     port = await server.start()
 
     async with grpc.aio.insecure_channel(f"[::1]:{port}") as channel:

@@ -15,6 +15,7 @@ import pytest
 
 from tritonpy.ipc.errors import InternalError, NotFoundError, StatusError, UnavailableError
 from tritonpy.ipc.tensor import Span, Tensor
+from tritonpy.supervisor.access import Access, Policy
 from tritonpy.supervisor.config.schema import (
     ModelConfig,
     ModelInput,
@@ -318,6 +319,7 @@ def served(loop: Loop) -> Iterator[Served]:
     server = HttpServer(
         cast("Any", data),
         cast("Any", control),
+        Access(Policy(), {}, "API"),
         address="127.0.0.1",
         port=0,
         reuse_port=False,

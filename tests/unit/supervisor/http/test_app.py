@@ -14,6 +14,7 @@ import pytest
 import tritonclient.http
 
 from tritonpy.ipc.errors import InvalidArgumentError, UnavailableError
+from tritonpy.supervisor.access import Access, Policy
 from tritonpy.supervisor.http.metrics import MetricsServer
 from tritonpy.supervisor.http.server import HttpServer
 from tritonpy.supervisor.telemetry.statistics import VersionStatistics
@@ -335,6 +336,7 @@ def test_a_port_that_is_taken_is_said(served: Served, loop: Loop) -> None:
     second: Any = HttpServer(
         cast("Any", served.data),
         cast("Any", served.control),
+        Access(Policy(), {}, "API"),
         address="127.0.0.1",
         port=served.port,
         reuse_port=False,
@@ -393,7 +395,7 @@ def test_metrics_have_a_port_of_their_own(served: Served, loop: Loop) -> None:
     def render() -> str:
         return next(texts)
 
-    server = MetricsServer(render, "127.0.0.1", 0)
+    server = MetricsServer(render, Access(Policy(), {}, "API"), "127.0.0.1", 0)
     metrics = dataclasses.replace(served, port=loop.run(server.start()))
     try:
         answer = metrics.ask("GET", "/metrics")
