@@ -160,6 +160,16 @@ def test_identity_answers_zeros_for_an_absent_optional_input(
     assert not response.outputs["OUTPUT0"].any()
 
 
+def test_an_absent_optional_input_has_the_shape_that_the_model_sees(
+    load: Any, client: Client
+) -> None:
+    config = pairs("TYPE_INT32", dims=[2, 3], max_batch_size=0)
+    config["input"][0] |= {"optional": True, "reshape": {"shape": [6]}}
+    config["output"][0]["reshape"] = {"shape": [6]}
+    (response,) = load(IdentityBackend(), config).execute([client.request({}, ["OUTPUT0"])])
+    assert response.outputs["OUTPUT0"].shape == (6,)
+
+
 def test_identity_reports_an_input_that_is_absent(load: Any, client: Client) -> None:
     backend = load(IdentityBackend(), pairs("TYPE_INT32", "TYPE_INT32"))
     requests = [

@@ -305,7 +305,7 @@ def _optional(tensor: Mapping[str, Any]) -> bool:
 
 def _zeros(tensor: Mapping[str, Any]) -> Array:
     datatype = from_config(tensor["data_type"])
-    shape = [max(dim, 1) for dim in tensor["dims"]]
+    shape = [max(dim, 1) for dim in _graph_dims(tensor)]
     return np.full(shape, b"" if datatype == "BYTES" else 0, numpy_dtype(datatype))
 
 
