@@ -112,7 +112,7 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "model-load-retry-count",
             kinds.COUNT,
             "How often a load that failed is tried again.",
-            default="0",
+            "models.load_retries",
         ),
         Option(
             "model-namespacing",

@@ -126,7 +126,9 @@ class Server:
         surroundings = Surroundings(self._context, runtime_directory, sentinel)
         host = Host(settings.metrics.interval_ms) if settings.metrics.host else None
         self._metrics = Metrics(host)
-        self._manager = ModelManager(settings, Loader(settings, surroundings), self._retired)
+        self._manager = ModelManager(
+            settings, Loader(settings, surroundings), self._retired, runtime_directory
+        )
         self._dataplane = DataPlane(self._manager)
         self._controlplane = ControlPlane(
             self._manager, settings.server_id, __version__, server_log

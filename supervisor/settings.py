@@ -133,6 +133,7 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     `poll_secs` counts in mode poll only, where 0 means never; `startup` in mode explicit only.
     With `strict_config` a model's configuration must be complete as it stands in its file.
     `config_name` names the file `configs/<config_name>.pbtxt` to prefer over config.pbtxt.
+    A load that fails is tried again `load_retries` times.
     """
 
     mode: ControlMode = "none"
@@ -141,6 +142,7 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     config_name: str = ""
     strict_config: bool = False
     load_threads: int = 4
+    load_retries: int = 0
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from ...ipc.errors import InvalidArgumentError, NotFoundError, UnsupportedError
+from msgspec.structs import replace
+
+from ...ipc.errors import InvalidArgumentError, NotFoundError
 from ..config.artefacts import complete_from_files
 from ..config.locate import Source
-from ..config.parse import from_file, from_json
-from ..config.schema import ModelConfig
+from ..config.parse import from_file
+from ..config.schema import ModelConfig, ModelVersionPolicy, Specific
 from ..config.validate import check_as_written
 from ..repository import layout, poller, versions
 from ..repository.layout import ModelOnDisk
 from ..repository.storage import localize
 from ..settings import Settings
+from .load_request import LoadRequest
 
 log = logging.getLogger(__name__)
+
+_PLAIN = LoadRequest()
 
 
 class Catalogue:
@@ -84,14 +89,17 @@ class Catalogue:
         }
 
     def config(
-        self, found: ModelOnDisk, override: ModelConfig | None
+        self, found: ModelOnDisk, request: LoadRequest = _PLAIN
     ) -> tuple[ModelConfig, Source]:
         """The configuration as far as the files, or what overrides them, tell it. Blocking.
 
         Raises StatusError when there is none, or none that can be understood.
         """
-        if override is not None:
-            config, source = override, Source(f"the configuration given to load '{found.name}'")
+        if request.config is not None:
+            config, source = (
+                request.config,
+                Source(f"the configuration given to load '{found.name}'"),
+            )
         elif found.config_path is not None:
             config, source = from_file(found.config_path)
         elif self._settings.models.strict_config:
@@ -102,6 +110,8 @@ class Catalogue:
         else:
             config, source = ModelConfig(), Source(f"the configuration of '{found.name}'")
         layout.check_config_name(found, config, source)
+        if request.versions:
+            config = replace(config, version_policy=_exactly(request.versions, found))
         for number in versions.missing(config.version_policy, found.versions):
             log.warning(
                 "the version policy of model '%s' names version %d, which is not there",
@@ -113,24 +123,12 @@ class Catalogue:
         return completed, source
 
 
-def config_override(
-    model: str, parameters: Mapping[str, str | bytes | int | bool]
-) -> ModelConfig | None:
-    """The configuration that a load request brings along, if it does.
-
-    Raises InvalidArgumentError and UnsupportedError for other parameters.
-    """
-    for name, value in parameters.items():
-        if name.startswith("file:"):
-            raise UnsupportedError(
-                f"load parameter '{name}' of model '{model}': overriding files is not supported "
-                f"by this version of the server"
-            )
-        if name != "config":
-            raise InvalidArgumentError(f"unrecognized load parameter '{name}'.")
-        if not isinstance(value, str):
-            raise InvalidArgumentError(
-                f"load parameter 'config' of model '{model}' must be a string of JSON"
-            )
-        return from_json(value, f"the configuration given to load '{model}'")
-    return None
+def _exactly(numbers: Sequence[int], found: ModelOnDisk) -> ModelVersionPolicy:
+    """The policy for versions that were asked for by number: all of them must be there."""
+    missing = sorted(set(numbers).difference(found.versions))
+    if missing:
+        raise InvalidArgumentError(
+            f"load parameter 'versions' of model '{found.name}' names version {missing[0]}, and "
+            f"the folder holds {list(found.versions)}"
+        )
+    return ModelVersionPolicy(specific=Specific(versions=list(numbers)))

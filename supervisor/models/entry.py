@@ -6,8 +6,11 @@ import asyncio
 from dataclasses import dataclass, field
 
 from ...ipc.errors import NotFoundError, UnavailableError
+from ..config.diff import in_place
 from ..repository import poller
 from .index import ModelIndex
+from .load_request import LoadRequest
+from .loader import Plan
 from .model import ServedVersion
 from .states import VersionEvent, VersionState, transition
 
@@ -26,6 +29,8 @@ class Version:
     served: ServedVersion | None = None
     #: What was unloaded last, until it has finished its requests and ended.
     leaving: ServedVersion | None = None
+    #: What it was loaded by, while it serves.
+    plan: Plan | None = None
 
     @property
     def is_unloaded(self) -> bool:
@@ -67,6 +72,24 @@ class Entry:
         serves_files = self.latest is not None and not self.overridden
         serves_files = serves_files and not any(v.is_dead for v in self.versions.values())
         return serves_files and fingerprint == self.fingerprint
+
+    def can_keep(self, plan: Plan, request: LoadRequest, fingerprint: poller.Fingerprint) -> bool:
+        """Whether the version that serves need not be loaded anew to serve by this plan.
+
+        Its files are the same, and so is its configuration but for version policy and instances.
+        A request that brings along the very configuration that is there wants a reload.
+        """
+        version = self.versions.get(plan.version)
+        old = version.plan if version is not None else None
+        if version is None or old is None or version.served is None or version.is_dead:
+            return False
+        if self.fingerprint is None or plan.given is not None or old.given is not None:
+            return False
+        if old.directory != plan.directory or not in_place(old.config, plan.config):
+            return False
+        if request.config is not None and old.config == plan.config:
+            return False
+        return poller.same_version(self.fingerprint, fingerprint, plan.directory, plan.version)
 
     @property
     def is_blank(self) -> bool:

@@ -15,7 +15,10 @@ import itertools
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ...ipc.errors import InternalError
 from ...ipc.messages import Instance as InstanceMessage
@@ -25,10 +28,12 @@ from ..config.locate import Source
 from ..config.schema import ModelConfig
 from ..config.validate import validate
 from ..memory.buffers import InputArena
+from ..repository.given import GivenFolder
 from ..settings import Settings
 from ..telemetry.statistics import VersionStatistics
 from ..workers import devices
 from ..workers.environment import worker_environment
+from ..workers.instance import Instance
 from ..workers.pool import Pool
 from ..workers.process import Surroundings
 from ..workers.recipe import Recipe
@@ -55,6 +60,8 @@ class Plan:
     directory: str
     config: ModelConfig
     source: Source
+    #: The folder that was made for this load alone, where that is where the model lies.
+    given: GivenFolder | None = None
 
     @property
     def version_directory(self) -> str:
@@ -89,7 +96,7 @@ class Loader:
         pool = Pool(self._surroundings, recipes, statistics)
 
         def dissolve() -> None:
-            self._shares.leave(on_cpu)
+            self._shares.leave(pool.cpu_instances)
             inputs.close()
 
         try:
@@ -105,6 +112,53 @@ class Loader:
                 "model '%s' asks for %s, which has no effect in this version", plan.name, feature
             )
         return served
+
+    async def change_instances(self, served: ServedVersion, plan: Plan) -> list[Instance]:
+        """Have a version served by the instances that the plan asks for, without a pause.
+
+        Those that are missing are started; returned are those that are not wanted any more, for
+        `dismiss`. Raises StatusError when the new ones cannot be had: the old ones serve on.
+        """
+        gpus = devices.usable_gpus(served.config.backend)
+        config = defaults.normalise(
+            replace(
+                served.config,
+                version_policy=plan.config.version_policy,
+                instance_group=plan.config.instance_group,
+            ),
+            gpus,
+        )
+        self._validate(config, plan)
+        wanted = defaults.instances(config)
+        recipes = [self._recipe(plan, config, found, 1, served.inputs) for found in wanted]
+        pool = served.pool
+        there = {instance.recipe.place for instance in pool.staying}
+        added = [i for i, recipe in enumerate(recipes) if recipe.place not in there]
+        on_cpu = sum(wanted[i].kind == "CPU" for i in added)
+        threads = self._shares.join(on_cpu)
+        try:
+            await pool.add(
+                [self._recipe(plan, config, wanted[i], threads, served.inputs) for i in added],
+                parse.to_json(config),
+            )
+        except BaseException:
+            self._shares.leave(on_cpu)
+            raise
+        served.config = config
+        places = {recipe.place for recipe in recipes}
+        return pool.single_out(places)
+
+    async def dismiss(
+        self,
+        served: ServedVersion,
+        instances: Sequence[Instance],
+        drain_timeout: float,
+        stop_timeout: float,
+    ) -> None:
+        """End instances that were singled out, once they have finished what they have."""
+        on_cpu = sum(instance.recipe.instance.kind == "CPU" for instance in instances)
+        await served.pool.remove(instances, drain_timeout, stop_timeout)
+        self._shares.leave(on_cpu)
 
     async def _start(
         self,

@@ -1,14 +1,13 @@
 """All models: what lies in the repositories, what is asked for, what is served.
 
-Operations on one model happen one after the other, those on different models side by side. A load
-prepares the new versions beside the old ones and swaps when all of them are ready; when one fails,
-all of them are thrown away and whatever served before goes on serving.
+Operations on one model happen one after the other, those on different models side by side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 from ...ipc.errors import (
@@ -18,26 +17,22 @@ from ...ipc.errors import (
     StatusError,
     UnavailableError,
 )
-from ..config.schema import ModelConfig
-from ..repository import versions
+from ..repository import given, layout, poller, versions
+from ..repository.given import GivenFolder
 from ..repository.layout import check_name
 from ..settings import ALL_MODELS, Settings
 from ..telemetry.statistics import StatisticsSnapshot
-from .catalogue import Catalogue, config_override
-from .entry import UNLOADED, Entry, Version
+from . import load_request
+from .catalogue import Catalogue
+from .deployer import Deployer
+from .entry import Entry
 from .index import ModelIndex
+from .load_request import LoadRequest
 from .loader import Loader, Plan
 from .model import ServedVersion
-from .states import VersionEvent, VersionState
 from .tasks import Tasks
 
 log = logging.getLogger(__name__)
-
-#: How long requests of a version that is replaced or unloaded may take to finish (seconds).
-_DRAIN_TIMEOUT = 600.0
-
-#: How long a model may take to finalize (seconds).
-_FINALIZE_TIMEOUT = 30.0
 
 
 class ModelManager:
@@ -48,18 +43,16 @@ class ModelManager:
         settings: Settings,
         loader: Loader,
         on_retired: Callable[[ServedVersion], None] = lambda _served: None,
+        scratch_directory: str | None = None,
     ) -> None:
         self._settings = settings
-        self._loader = loader
-        self._on_retired = on_retired
+        #: Where the files that come with a load request are put, in folders of their own.
+        self._scratch = scratch_directory or tempfile.gettempdir()
         self._entries: dict[str, Entry] = {}
         self._catalogue = Catalogue(settings)
-        self._loading = asyncio.Semaphore(max(1, settings.models.load_threads))
-        #: Loads, unloads and polling; then the ends of what served, which nobody waits for.
+        self._deployer = Deployer(settings.models, loader, on_retired)
+        #: Loads, unloads and polling.
         self._operations = Tasks()
-        self._retirements = Tasks()
-        #: Replaced or unloaded, and not ended yet, in the order in which they left.
-        self._leaving: list[ServedVersion] = []
         self._started = False
 
     def __repr__(self) -> str:
@@ -96,9 +89,7 @@ class ModelManager:
         False when something did not finish in time.
         """
         await self.stop_loading()
-        await self._retirements.cancel()
-        ends = [self._retire(one, drain_timeout, stop_timeout) for one in self.all_served()]
-        return all(await asyncio.gather(*ends))
+        return await self._deployer.stop(self._serving(), drain_timeout, stop_timeout)
 
     @property
     def running(self) -> int:
@@ -132,15 +123,11 @@ class ModelManager:
 
     def all_served(self) -> list[ServedVersion]:
         """All versions that serve, by name and number; then those that are still finishing."""
-        serving = [
-            served for _name, entry in sorted(self._entries.items()) for served in _served(entry)
-        ]
-        return [*serving, *self._leaving]
+        return [*self._serving(), *self._deployer.leaving]
 
     def statistics(self) -> list[StatisticsSnapshot]:
         """The statistics of all versions that serve."""
-        serving = (entry for _name, entry in sorted(self._entries.items()))
-        return [served.snapshot() for entry in serving for served in _served(entry)]
+        return [served.snapshot() for served in self._serving()]
 
     def index(self, ready: bool) -> list[ModelIndex]:
         """All models, or only what is ready; the versions of each in order."""
@@ -164,11 +151,11 @@ class ModelManager:
         """
         self._check_explicit()
         check_name(model)
-        override = config_override(model, parameters)
+        request = load_request.read(model, parameters)
         await self._catalogue.look(model)
-        if model not in self._catalogue.names:
+        if model not in self._catalogue.names and not request.files:
             raise InternalError(f"failed to load '{model}', failed to poll from model repository")
-        await self._operations.run(self._load(model, override))
+        await self._operations.run(self._load(model, request))
 
     async def unload(self, model: str) -> None:
         """Stop serving a model; its requests finish and its memory is freed in the background.
@@ -181,83 +168,62 @@ class ModelManager:
     async def _load_quietly(self, model: str) -> None:
         """Load a model whose failure only the log and the index will tell."""
         try:
-            await self._load(model, None)
+            await self._load(model, LoadRequest())
         except StatusError:
             pass  # logged where it happened
         except Exception:  # the supervision loop: a model fails alone, whatever we did wrong
             log.exception("failed to load '%s'", model)
 
-    async def _load(self, model: str, override: ModelConfig | None) -> None:
+    async def _load(self, model: str, request: LoadRequest) -> None:
         entry = self._entries.setdefault(model, Entry(model))
         async with entry.lock:
             try:
                 fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, model)
-                if override is None and entry.is_as_loaded(fingerprint):
+                if request.is_plain and entry.is_as_loaded(fingerprint):
                     return
                 entry.tried = fingerprint
-                found = self._catalogue.place(model)
-                config, source = await asyncio.to_thread(self._catalogue.config, found, override)
+                folder = await asyncio.to_thread(self._build, model, request)
             except StatusError as error:
                 raise self._poll_failed(entry, error) from None
             try:
-                numbers = versions.select(config.version_policy, found.versions, model)
-            except StatusError as error:
-                raise self._load_failed(entry, error) from None
-            plans = [Plan(model, number, found.directory, config, source) for number in numbers]
-            await self._replace(entry, plans)
+                await self._load_from(entry, request, folder, fingerprint)
+            finally:
+                if folder is not None:
+                    folder.release()
             entry.fingerprint = fingerprint
-            entry.overridden = override is not None
+            entry.overridden = not request.is_plain
 
-    async def _replace(self, entry: Entry, plans: Sequence[Plan]) -> None:
-        """Load these versions, and serve them and no others. All of them or none."""
-        numbers = [plan.version for plan in plans]
-        for number in numbers:
-            entry.event(number, VersionEvent.LOAD_REQUESTED)
-            log.info("loading: %s:%d", entry.name, number)
+    def _build(self, model: str, request: LoadRequest) -> GivenFolder | None:
+        """The folder of the files that came with the request, if some did. Blocking."""
+        return given.build(self._scratch, model, request.files) if request.files else None
+
+    async def _load_from(
+        self,
+        entry: Entry,
+        request: LoadRequest,
+        folder: GivenFolder | None,
+        fingerprint: poller.Fingerprint,
+    ) -> None:
+        """Load what lies in the model's folder, or in the one that was made for the request."""
         try:
-            results = await self._load_versions(plans)
-        except asyncio.CancelledError:
-            for number in numbers:
-                entry.event(number, VersionEvent.LOAD_FAILED, "Unavailable: the server is stopping")
-            raise
-        loaded = [result for result in results if isinstance(result, ServedVersion)]
-        if len(loaded) < len(results):
-            await asyncio.gather(*(served.close(_FINALIZE_TIMEOUT) for served in loaded))
-            self._fail(entry, dict(zip(numbers, results, strict=True)))
-        retired = {version.number: version.served for version in entry.versions.values()}
-        for served in loaded:
-            version = entry.event(served.version, VersionEvent.LOADED)
-            version.served = served
-        for number in entry.versions.keys() - set(numbers):
-            if entry.versions[number].state is VersionState.READY:
-                entry.event(number, VersionEvent.UNLOAD_REQUESTED).served = None
-            elif entry.versions[number].leaving is None:
-                del entry.versions[number]  # failed or unloaded before, and not wanted any more
-        entry.latest = entry.versions[numbers[-1]].served
-        entry.reason = ""
-        for number, old in retired.items():
-            if old is not None:
-                self._leave(entry, entry.versions[number], old)
-        log.info("successfully loaded '%s'", entry.name)
-
-    async def _load_versions(self, plans: Sequence[Plan]) -> list[ServedVersion | BaseException]:
-        """Load side by side; when that is cancelled, nothing is left of any of them."""
-        loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._load_version(plan)) for plan in plans]
+            if folder is None:
+                found = self._catalogue.place(entry.name)
+            else:
+                found = await asyncio.to_thread(
+                    layout.look, folder.repository, entry.name, self._settings.models.config_name
+                )
+            config, source = await asyncio.to_thread(self._catalogue.config, found, request)
+        except StatusError as error:
+            raise self._poll_failed(entry, error) from None
         try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            for task in tasks:
-                task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-            loaded = [one for one in ended if isinstance(one, ServedVersion)]
-            await asyncio.gather(*(served.close(_FINALIZE_TIMEOUT) for served in loaded))
-            raise
-        return [task.exception() or task.result() for task in tasks]
-
-    async def _load_version(self, plan: Plan) -> ServedVersion:
-        async with self._loading:
-            return await self._loader.load(plan)
+            numbers = versions.select(config.version_policy, found.versions, entry.name)
+        except StatusError as error:
+            raise self._load_failed(entry, error) from None
+        plans = [
+            Plan(entry.name, number, found.directory, config, source, folder) for number in numbers
+        ]
+        kept = [plan for plan in plans if entry.can_keep(plan, request, fingerprint)]
+        await self._deployer.deploy(entry, [plan for plan in plans if plan not in kept], kept)
 
     def _poll_failed(self, entry: Entry, error: StatusError) -> StatusError:
         """The error of a model whose folder or configuration cannot be used at all."""
@@ -273,69 +239,11 @@ class ModelManager:
         log.error("%s", text)
         return InvalidArgumentError(f"{text}\n")
 
-    def _fail(self, entry: Entry, results: Mapping[int, ServedVersion | BaseException]) -> None:
-        """Tell what failed, and raise it."""
-        clauses: list[str] = []
-        for number, result in results.items():
-            if isinstance(result, StatusError):
-                reason = f"{result.label}: {result.message}"
-                log.error("failed to load '%s' version %d: %s", entry.name, number, reason)
-            elif isinstance(result, BaseException):
-                reason = f"Internal: {type(result).__name__}: {result}"
-                log.error("failed to load '%s' version %d", entry.name, number, exc_info=result)
-            else:
-                reason = "another version of the same load failed"
-            entry.event(number, VersionEvent.LOAD_FAILED, reason)
-            if entry.versions[number].state is VersionState.READY:
-                entry.versions[number].reason = ""  # the old one goes on serving
-            if isinstance(result, BaseException):
-                clauses.append(f"version {number} is at UNAVAILABLE state: {reason};")
-        log.error("failed to load '%s'", entry.name)
-        raise InvalidArgumentError(
-            f"load failed for model '{entry.name}': " + " ".join(clauses) + "\n"
-        )
-
     async def _unload(self, model: str) -> None:
         entry = self._entries.get(model)
-        if entry is None:
-            return
-        async with entry.lock:
-            entry.latest = None
-            entry.fingerprint = entry.tried = None
-            entry.overridden = False
-            entry.reason = ""
-            for version in entry.versions.values():
-                if version.served is not None:
-                    entry.event(version.number, VersionEvent.UNLOAD_REQUESTED)
-                    self._leave(entry, version, version.served)
-                    version.served = None
-                elif version.state is VersionState.UNAVAILABLE:
-                    version.reason = UNLOADED  # it failed, and nobody wants it any more
-
-    def _leave(self, entry: Entry, version: Version, served: ServedVersion) -> None:
-        """Have what served a version finish and end in the background."""
-        version.leaving = served
-        self._leaving.append(served)
-        self._retirements.begin(self._retire_version(entry, version, served))
-
-    async def _retire_version(self, entry: Entry, version: Version, served: ServedVersion) -> None:
-        """Let it finish what it has, end it, and say so, unless a newer one took over."""
-        await self._retire(served, _DRAIN_TIMEOUT, _FINALIZE_TIMEOUT)
-        if version.leaving is served:
-            version.leaving = None
-            if version.state is VersionState.UNLOADING:
-                entry.event(served.version, VersionEvent.UNLOADED, UNLOADED)
-        log.info("successfully unloaded '%s' version %d", served.name, served.version)
-
-    async def _retire(
-        self, served: ServedVersion, drain_timeout: float, stop_timeout: float
-    ) -> bool:
-        """End it; False when something did not finish in time."""
-        in_time = await served.retire(drain_timeout, stop_timeout)
-        if served in self._leaving:
-            self._leaving.remove(served)
-        self._on_retired(served)
-        return in_time
+        if entry is not None:
+            async with entry.lock:
+                self._deployer.withdraw(entry)
 
     # --- polling ----------------------------------------------------------------------------------
 
@@ -367,6 +275,10 @@ class ModelManager:
             await self._load_quietly(model)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _serving(self) -> list[ServedVersion]:
+        entries = (entry for _name, entry in sorted(self._entries.items()))
+        return [served for entry in entries for served in _served(entry)]
 
     def _check_explicit(self) -> None:
         if self._settings.models.mode != "explicit":

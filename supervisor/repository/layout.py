@@ -62,7 +62,7 @@ def find_models(repository: str, config_name: str = "") -> list[ModelOnDisk]:
             f"failed to read model repository {root}: {error.strerror or error}"
         ) from None
     return [
-        _look(root, name, config_name)
+        look(root, name, config_name)
         for name in names
         if not name.startswith(".") and os.path.isdir(os.path.join(root, name))
     ]
@@ -77,7 +77,7 @@ def find_model(repository: str, name: str, config_name: str = "") -> ModelOnDisk
     root = os.path.abspath(repository)
     if name.startswith(".") or not os.path.isdir(os.path.join(root, name)):
         return None
-    return _look(root, name, config_name)
+    return look(root, name, config_name)
 
 
 def is_name(name: str) -> bool:
@@ -104,7 +104,8 @@ def check_config_name(model: ModelOnDisk, config: ModelConfig, source: Source) -
         )
 
 
-def _look(repository: str, name: str, config_name: str) -> ModelOnDisk:
+def look(repository: str, name: str, config_name: str) -> ModelOnDisk:
+    """What the folder of a model that is there holds."""
     directory = os.path.join(repository, name)
     versions: list[int] = []
     ignored: list[str] = []

@@ -44,6 +44,26 @@ def fingerprint(directory: str) -> Fingerprint:
     return seen
 
 
+def same_version(before: Fingerprint, after: Fingerprint, directory: str, version: int) -> bool:
+    """Whether two looks saw the same files for a version: its own and those for all versions.
+
+    The paths begin with the model's folder. Configuration files do not count: they are read and
+    compared by what they say.
+    """
+    return _of_version(before, directory, version) == _of_version(after, directory, version)
+
+
+def _of_version(seen: Fingerprint, directory: str, version: int) -> Fingerprint:
+    found: dict[str, tuple[int, int]] = {}
+    for path, state in seen.items():
+        first, *rest = os.path.relpath(path, directory).split(os.sep)
+        is_config = (first == "config.pbtxt" and not rest) or first == "configs"
+        is_other_version = first.isdecimal() and first != str(version)
+        if not is_config and not is_other_version:
+            found[path] = state
+    return found
+
+
 def _file(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)

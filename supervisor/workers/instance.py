@@ -94,6 +94,11 @@ class Instance:
         )
 
     @property
+    def recipe(self) -> Recipe:
+        """What its workers are started by."""
+        return self._recipe
+
+    @property
     def load(self) -> int:
         """Batches at the worker that are not executed yet."""
         return len(self._batches)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from ...ipc import messages
@@ -31,6 +31,12 @@ MOST_DEATHS = 2
 
 #: While no instance is up, requests wait if the next start is no further away than this (seconds).
 PATIENCE = 2.0
+
+#: How often it is looked whether an instance that leaves has answered everything (seconds).
+_LOOK_SECS = 0.02
+
+#: How long an instance that was added in vain may take to end (seconds).
+_STOP_TIMEOUT = 10.0
 
 
 class Feeder(Protocol):
@@ -65,6 +71,9 @@ class Pool:
         self._feeder: Feeder | None = None
         self._idle: list[Instance] = []
         self._spare: list[Instance] = []
+        #: They finish what they have, get no more and are ended.
+        self._leaving: set[Instance] = set()
+        self._surroundings = surroundings
 
     def __repr__(self) -> str:
         return (
@@ -106,6 +115,68 @@ class Pool:
         self._spare.clear()
         ends = await asyncio.gather(*(instance.stop(patience) for instance in self.instances))
         return all(ends)
+
+    async def add(self, recipes: Sequence[Recipe], config: str) -> None:
+        """Start more instances, which serve as soon as each has loaded the model.
+
+        Raises the first StatusError; none of them is left then.
+        """
+        added = [self._make(recipe) for recipe in recipes]
+        self.instances += added
+        try:
+            async with asyncio.TaskGroup() as group:
+                for instance in added:
+                    group.create_task(_start_and_load(instance, config))
+        except BaseException as error:
+            self._leaving.update(added)
+            await self.remove(added, _STOP_TIMEOUT, _STOP_TIMEOUT)
+            if isinstance(error, ExceptionGroup):
+                expected = error.subgroup(StatusError) or error
+                raise expected.exceptions[0] from None
+            raise
+
+    def single_out(self, places: Collection[tuple[str, str, str]]) -> list[Instance]:
+        """Give no more work to the instances that are in none of these places; returns them."""
+        found = [one for one in self.staying if one.recipe.place not in places]
+        self._leaving.update(found)
+        for has_room in (self._idle, self._spare):
+            has_room[:] = [instance for instance in has_room if instance not in found]
+        return found
+
+    async def remove(
+        self, instances: Sequence[Instance], drain_timeout: float, stop_timeout: float
+    ) -> None:
+        """End instances that get no more work, when they have answered what they have."""
+
+        async def end(instance: Instance) -> None:
+            try:
+                async with asyncio.timeout(drain_timeout):
+                    while instance.load or instance.open_requests:
+                        await asyncio.sleep(_LOOK_SECS)
+            except TimeoutError:
+                log.warning("model instance '%s' is ended with requests open", instance.name)
+            await instance.stop(stop_timeout)
+
+        await asyncio.gather(*(end(instance) for instance in instances))
+        for instance in instances:
+            self.instances.remove(instance)
+            self._leaving.discard(instance)
+            for has_room in (self._idle, self._spare):
+                if instance in has_room:
+                    has_room.remove(instance)
+
+    def _make(self, recipe: Recipe) -> Instance:
+        return Instance(self._surroundings, recipe, self)
+
+    @property
+    def staying(self) -> list[Instance]:
+        """All instances but those that are about to be ended."""
+        return [instance for instance in self.instances if instance not in self._leaving]
+
+    @property
+    def cpu_instances(self) -> int:
+        """How many of them compute on the CPU."""
+        return sum(one.recipe.instance.kind == "CPU" for one in self.instances)
 
     def trim(self) -> None:
         """Have all workers give back memory that they do not use."""
@@ -185,13 +256,15 @@ class Pool:
 
     def instance_ready(self, instance: Instance) -> None:
         """A worker has loaded the model."""
+        if instance in self._leaving:
+            return
         self._idle.append(instance)
         if self._feeder is not None:
             self._feeder.pump()
 
     def instance_freed(self, instance: Instance) -> None:
         """A batch is executed: what waits can run before its responses are delivered."""
-        if instance.state is not WorkerState.READY:
+        if instance.state is not WorkerState.READY or instance in self._leaving:
             return  # it is being stopped, and gets no more
         if instance.load == 0:
             self._spare.remove(instance)

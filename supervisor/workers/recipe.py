@@ -22,3 +22,9 @@ class Recipe:
     output_arena_size: int
     start_timeout: float
     restart_policy: RestartPolicy
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What tells instances of a version apart: name, kind and the GPUs that are seen."""
+        visible = self.environment.get("CUDA_VISIBLE_DEVICES", "")
+        return self.instance.name, self.instance.kind, visible
