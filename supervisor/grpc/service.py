@@ -181,7 +181,7 @@ class InferenceService:
         _refuse_repository(request.repository_name)
         parameters: dict[str, str | bytes | int | bool] = {}
         for name, value in request.parameters.items():
-            if name == "config":
+            if name in ("config", "versions"):
                 _expect(name, value, "string_param")
                 parameters[name] = value.string_param
             elif name.startswith("file:"):

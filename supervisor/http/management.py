@@ -137,7 +137,7 @@ class Management:
         for key, value in _members(document.get("parameters", {})).items():
             if type(value) is not str:
                 raise InternalError("attempt to access JSON non-string as string")
-            if key == "config":
+            if key in ("config", "versions"):
                 parameters[key] = value
             elif key.startswith("file:"):
                 parameters[key] = _decode_base64(key, value)

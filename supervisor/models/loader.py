@@ -134,12 +134,14 @@ class Loader:
         pool = served.pool
         there = {instance.recipe.place for instance in pool.staying}
         added = [i for i, recipe in enumerate(recipes) if recipe.place not in there]
+        samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
         on_cpu = sum(wanted[i].kind == "CPU" for i in added)
         threads = self._shares.join(on_cpu)
         try:
             await pool.add(
                 [self._recipe(plan, config, wanted[i], threads, served.inputs) for i in added],
                 parse.to_json(config),
+                samples,
             )
         except BaseException:
             self._shares.leave(on_cpu)

@@ -116,8 +116,10 @@ class Pool:
         ends = await asyncio.gather(*(instance.stop(patience) for instance in self.instances))
         return all(ends)
 
-    async def add(self, recipes: Sequence[Recipe], config: str) -> None:
-        """Start more instances, which serve as soon as each has loaded the model.
+    async def add(
+        self, recipes: Sequence[Recipe], config: str, samples: Sequence[Sample] = ()
+    ) -> None:
+        """Start more instances; each serves as soon as it is loaded and has answered the samples.
 
         Raises the first StatusError; none of them is left then.
         """
@@ -126,9 +128,9 @@ class Pool:
         try:
             async with asyncio.TaskGroup() as group:
                 for instance in added:
-                    group.create_task(_start_and_load(instance, config))
+                    group.create_task(_start_and_load(instance, config, samples))
         except BaseException as error:
-            self._leaving.update(added)
+            self._set_aside(added)
             await self.remove(added, _STOP_TIMEOUT, _STOP_TIMEOUT)
             if isinstance(error, ExceptionGroup):
                 expected = error.subgroup(StatusError) or error
@@ -138,9 +140,7 @@ class Pool:
     def single_out(self, places: Collection[tuple[str, str, str]]) -> list[Instance]:
         """Give no more work to the instances that are in none of these places; returns them."""
         found = [one for one in self.staying if one.recipe.place not in places]
-        self._leaving.update(found)
-        for has_room in (self._idle, self._spare):
-            has_room[:] = [instance for instance in has_room if instance not in found]
+        self._set_aside(found)
         return found
 
     async def remove(
@@ -151,7 +151,7 @@ class Pool:
         async def end(instance: Instance) -> None:
             try:
                 async with asyncio.timeout(drain_timeout):
-                    while instance.load or instance.open_requests:
+                    while instance.load or instance.open_requests:  # noqa: ASYNC110 - no event
                         await asyncio.sleep(_LOOK_SECS)
             except TimeoutError:
                 log.warning("model instance '%s' is ended with requests open", instance.name)
@@ -161,9 +161,11 @@ class Pool:
         for instance in instances:
             self.instances.remove(instance)
             self._leaving.discard(instance)
-            for has_room in (self._idle, self._spare):
-                if instance in has_room:
-                    has_room.remove(instance)
+
+    def _set_aside(self, instances: Sequence[Instance]) -> None:
+        self._leaving.update(instances)
+        for has_room in (self._idle, self._spare):
+            has_room[:] = [instance for instance in has_room if instance not in instances]
 
     def _make(self, recipe: Recipe) -> Instance:
         return Instance(self._surroundings, recipe, self)

@@ -44,7 +44,6 @@ AREAS: list[Area] = [
 #: Areas that are recorded and not replayed yet, with the number of their cases.
 NOT_OFFERED = {
     "server metadata": 3,
-    "file overrides": 8,
     "shared memory": 46,
     "trace": 32,
     "sequences": 13,

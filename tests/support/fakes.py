@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tritonpy.ipc import messages
-from tritonpy.ipc.errors import StatusError
+from tritonpy.ipc.errors import InvalidArgumentError, StatusError
 from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.config.schema import ModelConfig, ModelInput, ModelOutput
 from tritonpy.supervisor.memory.buffers import InputArena
@@ -248,6 +248,15 @@ class FakePool(Pool):
         super().__init__(nowhere, recipes, statistics)
         self.fakes = [FakeInstance(nowhere, one, self) for one in recipes]
         self.instances = list[Instance](self.fakes)
+        #: What instances that are added fail with.
+        self.fails: StatusError | None = None
+
+    def _make(self, recipe: Recipe) -> Instance:
+        nowhere: Surroundings = None  # type: ignore[assignment]
+        made = FakeInstance(nowhere, recipe, self)
+        made.fails = self.fails
+        self.fakes.append(made)
+        return made
 
     def goes_live(self, feeder: Feeder) -> None:
         """All instances are loaded."""
@@ -289,7 +298,8 @@ def serve(config: ModelConfig | None = None, *, version: int = 1, instances: int
 class FakeLoader(Loader):
     """Loads whatever it is asked for, unless the test says otherwise.
 
-    A model whose name is in `broken` fails; one in `held` waits until it is taken out of there.
+    A version that is in `broken` fails, and a model in `unchangeable` gets no other instances; one
+    in `held` waits until it is taken out of there.
     """
 
     def __init__(self) -> None:
@@ -297,6 +307,8 @@ class FakeLoader(Loader):
         self.held: dict[str, asyncio.Event] = {}
         self.loaded: list[Served] = []
         self.asked: list[Plan] = []
+        self.changed: list[Plan] = []
+        self.unchangeable: set[str] = set()
         self.begun = asyncio.Event()
 
     async def load(self, plan: Plan) -> ServedVersion:
@@ -311,6 +323,12 @@ class FakeLoader(Loader):
         made = serve(config, version=plan.version)
         self.loaded.append(made)
         return made.version
+
+    async def change_instances(self, served: ServedVersion, plan: Plan) -> list[Instance]:
+        if plan.name in self.unchangeable:
+            raise InvalidArgumentError("there is no room")
+        self.changed.append(plan)
+        return []
 
     def last(self, name: str) -> Served:
         """What was loaded last under this name."""

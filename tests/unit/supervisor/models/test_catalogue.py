@@ -10,6 +10,7 @@ from support.fakes import repository
 from tritonpy.ipc.errors import InvalidArgumentError, NotFoundError
 from tritonpy.supervisor.config.schema import ModelConfig
 from tritonpy.supervisor.models.catalogue import Catalogue
+from tritonpy.supervisor.models.load_request import LoadRequest
 from tritonpy.supervisor.settings import ModelControlSettings, Settings
 
 pytestmark = pytest.mark.anyio
@@ -93,10 +94,10 @@ async def test_a_configuration_comes_from_the_file_the_override_or_the_model_its
     found = catalogue(tmp_path)
     await found.look()
 
-    assert found.config(found.place("a"), None)[0].backend == "identity"
+    assert found.config(found.place("a"))[0].backend == "identity"
     override = ModelConfig(backend="repeat")
-    assert found.config(found.place("a"), override)[0].backend == "repeat"
-    config, source = found.config(found.place("bare"), None)
+    assert found.config(found.place("a"), LoadRequest(override))[0].backend == "repeat"
+    config, source = found.config(found.place("bare"))
     assert (config.name, config.backend) == ("bare", "python")
     assert "bare" in source.place(("name",))
 
@@ -108,7 +109,7 @@ async def test_without_auto_completion_a_model_needs_its_file(tmp_path: Path) ->
     await found.look()
 
     with pytest.raises(InvalidArgumentError, match=r"no config\.pbtxt in"):
-        found.config(found.place("bare"), None)
+        found.config(found.place("bare"))
 
 
 async def test_a_configuration_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ async def test_a_configuration_of_another_model_is_refused(tmp_path: Path) -> No
     await found.look()
 
     with pytest.raises(InvalidArgumentError, match="directory name must equal model name"):
-        found.config(found.place("a"), None)
+        found.config(found.place("a"))
 
 
 async def test_a_version_that_the_policy_names_and_that_is_not_there_is_told(
@@ -130,7 +131,7 @@ async def test_a_version_that_the_policy_names_and_that_is_not_there_is_told(
     found = catalogue(tmp_path)
     await found.look()
 
-    found.config(found.place("a"), None)
+    found.config(found.place("a"))
 
     assert "names version 9, which is not there" in caplog.text
 
@@ -151,4 +152,4 @@ async def test_what_no_completion_can_mend_is_refused_at_once(
     found = catalogue(tmp_path)
     await found.look()
     with pytest.raises(InvalidArgumentError, match=complaint):
-        found.config(found.place("a"), None)
+        found.config(found.place("a"))

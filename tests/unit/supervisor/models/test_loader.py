@@ -62,7 +62,7 @@ class Bench:
         catalogue = Catalogue(self.settings)
         await catalogue.look()
         place = catalogue.place(name)
-        config, source = catalogue.config(place, None)
+        config, source = catalogue.config(place)
         async with asyncio.timeout(SOON):
             plan = Plan(name, place.versions[-1], place.directory, config, source)
             made = await self.loader.load(plan)

@@ -15,7 +15,6 @@ from tritonpy.ipc.errors import (
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
-    UnsupportedError,
 )
 from tritonpy.supervisor.models.manager import ModelManager
 from tritonpy.supervisor.models.model import ServedVersion
@@ -73,8 +72,9 @@ def busy(served: Served) -> list[InferResponse]:
 
 
 def touch(path: Path) -> None:
-    """Change a file so that nobody can miss it."""
-    path.write_text(path.read_text() + "# changed\n")
+    """Change a configuration so that the model has to be loaded anew."""
+    text = path.read_text()
+    path.write_text(text + f'metric_tags {{ key: "{len(text)}" value: "changed" }}\n')
 
 
 # --- the start --------------------------------------------------------------------------------
@@ -365,8 +365,9 @@ async def test_a_configuration_may_be_given_and_is_forgotten_by_the_next_load(
     ("parameters", "error", "message"),
     [
         ({"what": "x"}, InvalidArgumentError, "unrecognized load parameter 'what'."),
-        ({"config": b"{}"}, InvalidArgumentError, "must be a string of JSON"),
-        ({"file:1/model.py": b""}, UnsupportedError, "overriding files is not supported"),
+        ({"config": b"{}"}, InvalidArgumentError, "unrecognized load parameter 'config'."),
+        ({"file:1/model.py": b""}, InternalError, "Load parameter 'config' must be specified"),
+        ({"versions": "x"}, InvalidArgumentError, "must list version numbers"),
     ],
 )
 async def test_other_parameters_are_refused(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonpy.supervisor.repository.poller import fingerprint
+from tritonpy.supervisor.repository.poller import fingerprint, same_version
 
 
 def write(path: Path, text: str, at: int) -> None:
@@ -104,3 +104,24 @@ def test_a_folder_that_vanishes_while_it_is_looked_at_counts_as_absent(
 
     monkeypatch.setattr(os, "listdir", listdir)
     assert fingerprint(str(model)) == {"config.pbtxt": (1000, 1)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ("1/model.py", False),
+        ("1/more/weights", False),
+        ("labels.txt", False),
+        ("warmup/sample", False),
+        ("2/model.py", True),
+        ("config.pbtxt", True),
+        ("configs/other.pbtxt", True),
+    ],
+)
+def test_a_version_is_the_same_while_its_files_and_the_shared_ones_are(
+    changed: str, same: bool
+) -> None:
+    before = {f"/r/m/{path}": (1, 1) for path in ("1/model.py", "1/more/weights", "labels.txt")}
+    after = {**before, f"/r/m/{changed}": (2, 1)}
+    assert same_version(before, before, "/r/m", 1)
+    assert same_version(before, after, "/r/m", 1) is same

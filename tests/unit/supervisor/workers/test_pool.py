@@ -7,7 +7,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.fakes import ARENA_BYTES, Asker, FakeFeeder, FakePool, identity_request, until
+from support.fakes import (
+    ARENA_BYTES,
+    SOON,
+    Asker,
+    FakeFeeder,
+    FakePool,
+    identity_request,
+    recipe,
+    until,
+)
 
 from tritonpy.ipc.errors import (
     CancelledError,
@@ -417,3 +426,62 @@ async def test_the_end_of_a_cancelled_request_counts_as_cancelled(one: Bench) ->
     one.pool.responded(work, Responded(Response(work.key, []), 100, 150, 150))
 
     assert one.statistics.snapshot().response_stats["0"].cancel == Duration(1, 50)
+
+
+# --- other instances --------------------------------------------------------------------------
+
+
+async def test_instances_that_are_added_serve_beside_the_others(one: Bench) -> None:
+    pool = one.ready().pool
+    await pool.add([recipe(one.inputs, name="m_1")], "{}")
+    assert [instance.name for instance in pool.instances] == ["m_0", "m_1"]
+    assert pool.idle == 2
+    assert pool.cpu_instances == 2
+    assert one.feeder.pumps
+
+
+async def test_instances_that_cannot_be_added_leave_nothing(one: Bench) -> None:
+    pool = one.ready().pool
+    pool.fails = InternalError("it will not")
+    with pytest.raises(InternalError, match="it will not"):
+        await pool.add([recipe(one.inputs, name=f"m_{number}") for number in (1, 2)], "{}")
+    assert [instance.name for instance in pool.instances] == ["m_0"]
+    assert pool.idle == 1
+
+
+async def test_an_instance_that_leaves_answers_first_and_gets_no_more(two: Bench) -> None:
+    pool = two.ready().pool
+    pool.run([two.asker.work()])  # the last idle one takes it: m_1
+    busy = pool.fakes[1]
+    assert pool.single_out({pool.instances[0].recipe.place}) == [busy]
+    assert (pool.idle, pool.spare) == (1, 0)
+    assert pool.staying == [pool.fakes[0]]
+
+    removal = asyncio.ensure_future(pool.remove([busy], SOON, SOON))
+    await asyncio.sleep(0)
+    assert busy.state is WorkerState.READY
+    busy.finishes()
+    await removal
+
+    assert (await two.asker.answers(1))[0].error is None
+    assert busy.state is WorkerState.EXITED
+    assert pool.instances == [pool.fakes[0]]
+    assert (pool.idle, pool.spare) == (1, 0)
+
+
+async def test_an_instance_that_comes_back_while_it_leaves_gets_nothing(two: Bench) -> None:
+    pool = two.ready().pool
+    gone = pool.fakes[1]
+    gone.dies()
+    pool.single_out({pool.instances[0].recipe.place})
+    gone.becomes_ready()
+    assert pool.idle == 1
+
+
+async def test_an_instance_that_takes_too_long_to_answer_is_ended(two: Bench) -> None:
+    pool = two.ready().pool
+    pool.run([two.asker.work()])
+    left = pool.single_out({pool.instances[0].recipe.place})
+    await pool.remove(left, 0.0, SOON)
+    (answer,) = await two.asker.answers(1)
+    assert isinstance(answer.error, UnavailableError)
