@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -71,6 +71,8 @@ class App:
         settings = SettingsEndpoints(controlplane, max_input_size)
         generate = Generate(dataplane, max_input_size)
         self._exact = {
+            "/v2/models": Route("GET", "metadata", management.models),
+            "/v2/openapi.json": Route("GET", "metadata", management.openapi),
             "/v2/models/stats": Route("GET", "statistics", management.statistics),
             "/v2/logging": Route("", "logging", settings.logging, changes=True),
             "/v2": Route("GET", "metadata", management.server_metadata),
@@ -99,6 +101,19 @@ class App:
     def __repr__(self) -> str:
         state = "serving" if self._drained is None else "draining"
         return f"<App {state}, {self._running} requests running>"
+
+    def routes(self) -> Iterator[tuple[str, Route]]:
+        """The tables of routes, their paths as in the OpenAPI document."""
+        yield from self._exact.items()
+        for kind, route in self._model.items():
+            tail = f"/{kind}" if kind else ""
+            yield f"/v2/models/{{model}}{tail}", route
+            if kind != "trace/setting":
+                yield f"/v2/models/{{model}}/versions/{{version}}{tail}", route
+        for action, route in self._repository.items():
+            tail = action if action == "index" else f"models/{{model}}/{action}"
+            yield f"/v2/repository/{tail}", route
+            yield f"/v2/repository/{{repository}}/{tail}", route
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""

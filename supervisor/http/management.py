@@ -17,6 +17,7 @@ from ...ipc.errors import (
     UnavailableError,
 )
 from ..config.parse import to_json
+from . import openapi
 from .body import read_all
 from .compression import THREAD_LIMIT_BYTES
 from .json_document import boolean, load
@@ -110,6 +111,10 @@ class Management:
         snapshots = self._controlplane.statistics(model, version)
         return _json({"model_stats": [_statistics(snapshot) for snapshot in snapshots]})
 
+    async def openapi(self, http: web.BaseRequest) -> Reply:
+        """The OpenAPI document of this service."""
+        return Reply(200, openapi.document(self._controlplane.server_metadata().version), JSON)
+
     # --- repository -------------------------------------------------------------------------------
 
     async def index(self, http: web.BaseRequest) -> Reply:
@@ -128,6 +133,20 @@ class Management:
                     entry[member] = value
             entries.append(entry)
         return _json(entries)
+
+    async def models(self, http: web.BaseRequest) -> Reply:
+        """All models with the states of their versions; Triton has no such call."""
+        self._check_running()
+        models: dict[str, dict[str, Any]] = {}
+        for line in self._controlplane.index(ready=False):
+            model = models.setdefault(line.name, {"name": line.name, "versions": []})
+            if line.version:
+                model["versions"].append(
+                    {"version": line.version, "state": line.state, "reason": line.reason}
+                )
+            elif line.reason:
+                model["reason"] = line.reason
+        return _json({"models": list(models.values())})
 
     async def load(self, http: web.BaseRequest, model: str) -> Reply:
         """Load or reload a model, with another configuration or files if the body has them."""

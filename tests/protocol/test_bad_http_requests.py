@@ -802,7 +802,6 @@ def test_a_wrong_method_is_not_allowed(
         "/v3",
         "/v2/",
         "//v2",
-        "/v2/models",
         "/v2/models/",
         "/v2/models/plain/",
         "/v2/models/plain/nope",

@@ -128,7 +128,6 @@ def test_a_model_that_is_not_ready_is_told_from_an_unknown_one(served: Served) -
         "/v2/",
         "/v2/health",
         "/v2/health/started",
-        "/v2/models",
         "/v2/models/",
         "/v2/models//infer",
         "/v2/models/echo/",
