@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .forwarding import HeaderForwarding
+
 Value = bool | int | float | str | tuple[str, str, str]
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -115,6 +117,11 @@ def shaped(metavar: str, pattern: str) -> Kind:
     return Kind(metavar, parse)
 
 
+def _pattern(text: str) -> str:
+    HeaderForwarding(text)
+    return text
+
+
 def _setting(text: str) -> tuple[str, str, str]:
     left, equals, value = text.partition("=")
     owner, comma, key = left.partition(",")
@@ -132,6 +139,7 @@ REQUIRED_TEXT = Kind("string", _not_empty)
 NAME = Kind("name", _name)
 FILE = Kind("file", _text)
 FOLDER = Kind("folder", _not_empty)
+PATTERN = Kind("regex", _pattern)
 NUMBER = Kind("number", _number)
 VERBOSITY = Kind("level", _verbosity)
 COUNT = integer(0)

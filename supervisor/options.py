@@ -174,8 +174,9 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         ),
         Option(
             "http-header-forward-pattern",
-            kinds.TEXT,
-            "Request headers that become request parameters, as a regular expression.",
+            kinds.PATTERN,
+            "Request headers that become request parameters.",
+            "http.header_forward_pattern",
         ),
         Option("http-thread-count", kinds.POSITIVE, "Threads that serve HTTP.", default="8"),
         Option(
@@ -246,8 +247,9 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         ),
         Option(
             "grpc-header-forward-pattern",
-            kinds.TEXT,
-            "Metadata that becomes request parameters, as a regular expression.",
+            kinds.PATTERN,
+            "Metadata that becomes request parameters.",
+            "grpc.header_forward_pattern",
         ),
         Option(
             "grpc-infer-thread-count",

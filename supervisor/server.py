@@ -218,6 +218,7 @@ class Server:
                 port=settings.http.port,
                 reuse_port=settings.http.reuse_port,
                 max_input_size=settings.http.max_input_bytes,
+                header_forward_pattern=settings.http.header_forward_pattern,
             )
             port = await self._http.start()
             log.info("Started HTTPService at %s:%d", settings.http.address, port)

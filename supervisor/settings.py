@@ -44,6 +44,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     reuse_port: bool = False
     max_input_bytes: int = 64 * 1024 * 1024
     restricted_apis: tuple[str, ...] = ()
+    header_forward_pattern: str = ""
 
 
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +84,7 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsSettings = TlsSettings()
     compression: CompressionLevel = "none"
     restricted_protocols: tuple[str, ...] = ()
+    header_forward_pattern: str = ""
 
 
 class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):

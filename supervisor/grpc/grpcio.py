@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 import grpc.aio
 
 from ...ipc.errors import StatusError
+from ..forwarding import HeaderForwarding
 from ..settings import CompressionLevel, GrpcSettings
 from .access import RULES, STATUS, refusal
 from .health import HealthService
@@ -75,8 +77,11 @@ class GrpcServer:
         self._dataplane = dataplane
         self._access = access
         self._settings = settings
-        calls = InferenceService(dataplane, controlplane).unary_calls()
+        self._service = InferenceService(dataplane, controlplane)
+        calls = self._service.unary_calls()
         calls |= HealthService(controlplane).unary_calls()
+        pattern = settings.header_forward_pattern
+        self._forwarding = HeaderForwarding(pattern) if pattern else None
         #: gRPC compresses every answer that is not exempt, but only those of inference should be.
         self._exempts = settings.compression != "none"
         self._handlers: dict[str, _Handler] = {
@@ -149,6 +154,7 @@ class GrpcServer:
     def _unary(self, path: str, call: UnaryCall) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         rule = RULES[path]
         access = self._access
+        forwarding = self._forwarding if path == INFER_PATH else None
 
         async def behavior(data: bytes, context: _Context) -> bytes:
             if self._state is not _State.SERVING:
@@ -162,6 +168,9 @@ class GrpcServer:
             if self._exempts and path != INFER_PATH:
                 context.disable_next_message_compression()
             try:
+                if forwarding is not None:
+                    forwarded = forwarding.collect(_metadata(context))
+                    return await self._service.model_infer(data, forwarded)
                 return await call(data)
             except StatusError as error:
                 _fail(context, _STATUS[error.code], error.message)
@@ -186,9 +195,10 @@ class GrpcServer:
             data = await context.read()
             return None if data is _END else data
 
-        metadata = context.invocation_metadata() or ()
+        metadata = _metadata(context)
         close_on_error = ("triton_grpc_error", "true") in metadata
-        stream = InferStream(self._dataplane, receive, context.write, close_on_error)
+        forward = None if self._forwarding is None else partial(self._forwarding.collect, metadata)
+        stream = InferStream(self._dataplane, receive, context.write, close_on_error, forward)
         self._streams.add(stream)
         self._in_flight += 1
         try:
@@ -242,6 +252,10 @@ def _channel_options(settings: GrpcSettings) -> list[tuple[str, int]]:
     if settings.max_connection_age_grace_ms is not None:
         options.append(("grpc.max_connection_age_grace_ms", settings.max_connection_age_grace_ms))
     return options
+
+
+def _metadata(context: _Context) -> Iterable[tuple[str, str | bytes]]:
+    return context.invocation_metadata() or ()
 
 
 def _fail(context: _Context, status: grpc.StatusCode, details: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -104,14 +104,19 @@ class InferenceService:
         calls |= {name: _unsupported(sentence) for name, sentence in _UNSUPPORTED.items()}
         return {_PATH + name: call for name, call in calls.items()}
 
-    async def model_infer(self, data: bytes) -> bytes:
-        """Run one request of a model that answers once. Cancelling the task cancels the request."""
+    async def model_infer(self, data: bytes, forwarded: Mapping[str, str] | None = None) -> bytes:
+        """Run one request of a model that answers once. Cancelling the task cancels the request.
+
+        `forwarded` are further parameters, which the call's metadata made.
+        """
         message, raw_contents = parse_infer_request(data)
         version = parse_version(message.model_version)
         dataplane = self._dataplane
         if dataplane.config(message.model_name, version).decoupled:
             raise UnsupportedError(DECOUPLED_REFUSED)
         request = decode_request(message, raw_contents, version, dataplane)
+        if forwarded is not None:
+            request.parameters.update(forwarded)
         return encode_response(await dataplane.infer(request))
 
     async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -70,6 +70,8 @@ class InferStream:
 
     `receive` returns one encoded request, or None at the end; `send` returns when there is room
     for the next response. With `close_on_error` the first error ends the stream with its status.
+    `forward` gives parameters that the call's metadata make for each request, or raises
+    StatusError.
     """
 
     def __init__(
@@ -78,11 +80,13 @@ class InferStream:
         receive: Callable[[], Awaitable[bytes | None]],
         send: Callable[[bytes], Awaitable[None]],
         close_on_error: bool,
+        forward: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         self._dataplane = dataplane
         self._receive = receive
         self._send = send
         self._close_on_error = close_on_error
+        self._forward = forward
         self._reading = _Reading.OPEN
         self._reader: asyncio.Task[None] | None = None
         #: All requests whose last response is missing, and nothing else.
@@ -156,11 +160,14 @@ class InferStream:
         self._outstanding.add(call)
         self._ordered.append(call)
         try:
+            forwarded = None if self._forward is None else self._forward()
             version = parse_version(message.model_version)
             if self._dataplane.config(message.model_name, version).decoupled:
                 self._ordered.pop()
                 call.ordered = False
             request = decode_request(message, raw_contents, version, self._dataplane)
+            if forwarded is not None:
+                request.parameters.update(forwarded)
             call.handle = self._dataplane.stream(request, partial(self._on_response, call))
         except StatusError as error:
             self._outstanding.discard(call)

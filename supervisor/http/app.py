@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from ...ipc.errors import InternalError, InvalidArgumentError, StatusError, UnsupportedError
+from ..forwarding import HeaderForwarding
 from ..repository.layout import is_name
 from .access import refusal
 from .generate import Generate
@@ -65,6 +66,7 @@ class App:
         controlplane: ControlPlane,
         access: Access,
         max_input_size: int,
+        forwarding: HeaderForwarding | None = None,
     ) -> None:
         self._access = access
         management = Management(controlplane, max_input_size)
@@ -80,8 +82,9 @@ class App:
             "/v2/health/ready": Route("GET", "health", management.ready, TEXT),
             "/v2/trace/setting": _later("trace", "trace", changes=True),
         }
+        infer = InferEndpoint(dataplane, max_input_size, forwarding)
         self._model = {
-            "infer": Route("POST", "inference", InferEndpoint(dataplane, max_input_size), TEXT),
+            "infer": Route("POST", "inference", infer, TEXT),
             "generate": Route("POST", "inference", generate.generate),
             "generate_stream": Route("POST", "inference", generate.stream),
             "ready": Route("GET", "health", management.model_ready, TEXT),

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from ...ipc.errors import InvalidArgumentError, StatusError, UnsupportedError
 from ...ipc.tensor import INLINE_LIMIT_BYTES
+from ..forwarding import HeaderForwarding
 from ..request import InferRequest, InferResponse, Lease
 from .binary_codec import HEADER_LENGTH, check_sizes, header_length, raw_input
 from .body import BodyStream, invite, read_all, too_large
@@ -54,9 +55,15 @@ class _Received(msgspec.Struct):
 class InferEndpoint:
     """Answers `POST …/infer`."""
 
-    def __init__(self, dataplane: DataPlane, max_input_size: int) -> None:
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        max_input_size: int,
+        forwarding: HeaderForwarding | None = None,
+    ) -> None:
         self._dataplane = dataplane
         self._limit = max_input_size
+        self._forwarding = forwarding
 
     async def __call__(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         """Run one inference. Errors before the document is read are plain text, as in Triton."""
@@ -84,6 +91,8 @@ class InferEndpoint:
             parsed = await self._parse(received.document, model, version)
         else:
             parsed = self._deduce(received, config, model, version)
+        if self._forwarding is not None:
+            parsed.request.parameters.update(self._forwarding.collect(http.headers.items()))
         try:
             await self._place(parsed, received)
         except BaseException:  # the data plane never saw the request, so its leases are ours

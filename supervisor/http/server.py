@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ..forwarding import HeaderForwarding
 from .app import App
 from .listener import Listener
 
@@ -27,8 +28,10 @@ class HttpServer:
         port: int,
         reuse_port: bool,
         max_input_size: int,
+        header_forward_pattern: str = "",
     ) -> None:
-        self._app = App(dataplane, controlplane, access, max_input_size)
+        forwarding = HeaderForwarding(header_forward_pattern) if header_forward_pattern else None
+        self._app = App(dataplane, controlplane, access, max_input_size, forwarding)
         self._listener = Listener(self._app, address, port, reuse_port)
 
     def __repr__(self) -> str:

@@ -281,6 +281,11 @@ def test_the_environment_can_switch_off_the_quoting_of_the_log() -> None:
             "expected the form <backend>,<setting>=<value> or <setting>=<value>",
         ),
         (
+            ["--http-header-forward-pattern=a("],
+            "invalid value 'a(' for --http-header-forward-pattern: expected a regular expression "
+            "in Python's form (missing ), unterminated subpattern at position 1)",
+        ),
+        (
             ["--rate-limit-resource=a"],
             "invalid value 'a' for --rate-limit-resource: "
             "expected the form <name>:<count>[:<device>]",
