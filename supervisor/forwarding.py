@@ -49,19 +49,12 @@ class HeaderForwarding:
                     f"Header '{name}' is reserved for Triton usage and cannot be forwarded."
                 )
             try:
-                found[name] = _text(value)
+                found[name] = value if isinstance(value, str) else value.decode()
             except UnicodeError:
                 raise InvalidArgumentError(
                     f"Header '{name}' cannot be forwarded: its value is not valid UTF-8"
                 ) from None
         return found
-
-
-def _text(value: str | bytes) -> str:
-    if isinstance(value, bytes):  # of metadata whose name ends with -bin
-        return value.decode()
-    value.encode()  # aiohttp hides bytes that are no UTF-8 in surrogates, which no worker can read
-    return value
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

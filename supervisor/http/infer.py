@@ -92,7 +92,9 @@ class InferEndpoint:
         else:
             parsed = self._deduce(received, config, model, version)
         if self._forwarding is not None:
-            parsed.request.parameters.update(self._forwarding.collect(http.headers.items()))
+            # aiohttp writes the names in http.headers its own way.
+            headers = ((name.decode(), value) for name, value in http.raw_headers)
+            parsed.request.parameters.update(self._forwarding.collect(headers))
         try:
             await self._place(parsed, received)
         except BaseException:  # the data plane never saw the request, so its leases are ours

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ DOCUMENT = {"inputs": [{"name": "IN", "datatype": "BYTES", "shape": [1], "data":
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
-    models.python_model(folder, "seen", PARAMETERS, models.identity_config("TYPE_STRING"))
+    models.python_model(folder, "seen", PARAMETERS, models.identity_config("TYPE_STRING", dims=[1]))
     return folder
 
 
@@ -103,8 +105,10 @@ def test_a_raw_binary_request_brings_headers_too(server: RunningServer) -> None:
 
 def test_generate_forwards_no_headers(server: RunningServer) -> None:
     headers = {"my-user": "somebody", "triton_x": "1"}
-    answer = ask(server, "POST", "/v2/models/seen/generate", '{"IN": "x"}', headers)
-    assert (answer.status, answer.json["OUT"]) == (200, "{}")
+    with closing(HTTPConnection(server.http, timeout=TIMEOUT)) as connection:
+        connection.request("POST", "/v2/models/seen/generate", '{"IN": "x"}', headers)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["OUT"]) == (200, "{}")
 
 
 def test_reserved_headers_are_refused_over_http(server: RunningServer) -> None:

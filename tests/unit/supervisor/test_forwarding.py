@@ -55,10 +55,9 @@ def test_names_with_a_meaning_of_their_own_are_refused(name: str) -> None:
     assert HeaderForwarding("other").collect([(name, "1")]) == {}
 
 
-@pytest.mark.parametrize("value", [b"\xff", "\udcff"])
-def test_a_value_that_is_no_text_is_refused(value: str | bytes) -> None:
+def test_a_value_that_is_no_text_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match=r"'x-bin' .* its value is not valid UTF-8"):
-        HeaderForwarding("x").collect([("x-bin", value)])
+        HeaderForwarding("x").collect([("x-bin", b"\xff")])
 
     assert HeaderForwarding("x").collect([("x-bin", "ä".encode())]) == {"x-bin": "ä"}
 
