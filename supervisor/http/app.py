@@ -15,6 +15,7 @@ from ...ipc.errors import InternalError, InvalidArgumentError, StatusError, Unsu
 from ..forwarding import HeaderForwarding
 from ..repository.layout import is_name
 from .access import refusal
+from .cors import Cors
 from .generate import Generate
 from .infer import InferEndpoint
 from .management import Management
@@ -67,8 +68,10 @@ class App:
         access: Access,
         max_input_size: int,
         forwarding: HeaderForwarding | None = None,
+        cors: Cors | None = None,
     ) -> None:
         self._access = access
+        self._cors = cors
         management = Management(controlplane, max_input_size)
         settings = SettingsEndpoints(controlplane, max_input_size)
         generate = Generate(dataplane, max_input_size)
@@ -122,7 +125,8 @@ class App:
         """Answer one request."""
         self._running += 1
         try:
-            reply = await self._answer(http)
+            preflight = None if self._cors is None else self._cors.begin(http)
+            reply = preflight or await self._answer(http)
             if self._drained is not None:
                 reply.close_connection()
             return reply

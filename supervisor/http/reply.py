@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from http import HTTPStatus
 
 import orjson
@@ -20,6 +21,9 @@ from ...ipc.errors import (
 
 JSON = b"Content-Type: application/json\r\n"
 TEXT = b"Content-Type: text/plain\r\n"
+
+#: Header lines that the answer to the current request carries besides its own.
+EXTRA_LINES: ContextVar[bytes] = ContextVar("extra_lines", default=b"")
 
 #: Up to this size the parts of an answer are joined: one copy costs less than a second buffer.
 _JOIN_LIMIT_BYTES = 64 * 1024
@@ -120,11 +124,12 @@ class Reply(web.StreamResponse):
         await self._writer.drain()
 
     def _connection(self, request: web.BaseRequest) -> bytes:
+        extra = EXTRA_LINES.get()
         if self._closing:
-            return b"Connection: close\r\n"
+            return extra + b"Connection: close\r\n"
         if request.version.minor == 0:
-            return b"Connection: keep-alive\r\n"
-        return b""
+            return extra + b"Connection: keep-alive\r\n"
+        return extra
 
 
 def error_body(message: str) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING
 
 from ..forwarding import HeaderForwarding
 from .app import App
+from .cors import Cors
 from .listener import Listener
 
 if TYPE_CHECKING:
@@ -29,10 +31,12 @@ class HttpServer:
         reuse_port: bool,
         max_input_size: int,
         header_forward_pattern: str = "",
+        cors: Cors | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         forwarding = HeaderForwarding(header_forward_pattern) if header_forward_pattern else None
-        self._app = App(dataplane, controlplane, access, max_input_size, forwarding)
-        self._listener = Listener(self._app, address, port, reuse_port)
+        self._app = App(dataplane, controlplane, access, max_input_size, forwarding, cors)
+        self._listener = Listener(self._app, address, port, reuse_port, tls)
 
     def __repr__(self) -> str:
         return f"<HttpServer {self._listener!r}, {self._app!r}>"
