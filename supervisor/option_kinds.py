@@ -152,6 +152,8 @@ SETTING = Kind("[<backend>,]<setting>=<value>", _setting)
 NAMED_SETTING = shaped("<name>,<setting>=<value>", r"[^,=]+,[^=]+=.+")
 OWNED_SETTING = shaped("[<name>,]<setting>=<value>", r"([^,=]+,)?[^,=]+=.+")
 RESTRICTION = shaped("<apis>:<key>=<value>", r"[^:]+:[^=]+=.+")
+#: What a browser calls the origin of a page: no path, and no slash at the end.
+ORIGIN = shaped("<scheme>://<host>[:<port>]", r"\*|[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#\s,]+")
 PER_DEVICE_BYTES = shaped("<gpu>:<bytes>", r"[0-9]+:[0-9]+")
 PER_DEVICE_FRACTION = shaped("<gpu>:<fraction>", r"[0-9]+:[0-9]*\.?[0-9]+")
 RESOURCE = shaped("<name>:<count>[:<device>]", r"[^:]+:[0-9]+(:[0-9]+)?")

@@ -186,6 +186,44 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "http.restricted_apis",
             many=True,
         ),
+        Option(
+            "http-cors-origin",
+            kinds.ORIGIN,
+            "Origin whose web pages may read answers, as https://app.example, or * for all. "
+            "Not an option of tritonserver.",
+            "http.cors_origins",
+            many=True,
+        ),
+        Option(
+            "http-use-ssl",
+            kinds.BOOLEAN,
+            "Encrypt with TLS. Not an option of tritonserver.",
+            "http.tls.enabled",
+        ),
+        Option(
+            "http-use-ssl-mutual",
+            kinds.BOOLEAN,
+            "Encrypt with TLS and ask clients for certificates. Not an option of tritonserver.",
+            "http.tls.mutual",
+        ),
+        Option(
+            "http-server-cert",
+            kinds.FILE,
+            "The server's certificate, as PEM. Not an option of tritonserver.",
+            "http.tls.certificate",
+        ),
+        Option(
+            "http-server-key",
+            kinds.FILE,
+            "The key of the server's certificate, as PEM. Not an option of tritonserver.",
+            "http.tls.key",
+        ),
+        Option(
+            "http-root-cert",
+            kinds.FILE,
+            "Certificate that clients' must lead to, as PEM. Not an option of tritonserver.",
+            "http.tls.root",
+        ),
     ),
     "gRPC": (
         Option("allow-grpc", kinds.BOOLEAN, "Serve gRPC.", "grpc.enabled"),
@@ -320,6 +358,13 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         ),
         Option(
             "metrics-port", kinds.PORT, "Port to listen at; 0 picks a free one.", "metrics.port"
+        ),
+        Option(
+            "metrics-use-ssl",
+            kinds.BOOLEAN,
+            "Encrypt with TLS, by the certificate, key and rules of HTTP. Not an option of "
+            "tritonserver.",
+            "metrics.use_tls",
         ),
         Option(
             "metrics-interval-ms",

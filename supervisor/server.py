@@ -28,6 +28,7 @@ from .access import grpc_access, http_access, policy_of
 from .controlplane import EXTENSIONS, ControlPlane
 from .dataplane import DataPlane
 from .grpc.grpcio import GrpcServer
+from .http.cors import Cors
 from .http.metrics import MetricsServer
 from .http.server import HttpServer
 from .log import ServerLog, table
@@ -37,6 +38,7 @@ from .models.model import ServedVersion
 from .settings import Settings
 from .telemetry.host import Host
 from .telemetry.metrics import Metrics, ModelSeries
+from .tls import server_context
 from .workers.process import Surroundings
 from .workers.sentinel import Sentinel
 
@@ -209,6 +211,7 @@ class Server:
             )
             port = await self._grpc.start()
             log.info("Started GRPCInferenceService at %s:%d", settings.grpc.address, port)
+        tls = server_context(settings.http.tls, "http")
         if settings.http.enabled:
             self._http = HttpServer(
                 self._dataplane,
@@ -219,6 +222,8 @@ class Server:
                 reuse_port=settings.http.reuse_port,
                 max_input_size=settings.http.max_input_bytes,
                 header_forward_pattern=settings.http.header_forward_pattern,
+                cors=Cors(settings.http.cors_origins) if settings.http.cors_origins else None,
+                tls=tls,
             )
             port = await self._http.start()
             log.info("Started HTTPService at %s:%d", settings.http.address, port)
@@ -228,6 +233,7 @@ class Server:
                 self._metrics_access,
                 settings.metrics.address,
                 settings.metrics.port,
+                tls if settings.metrics.use_tls else None,
             )
             port = await self._metrics_server.start()
             log.info("Started Metrics Service at %s:%d", settings.metrics.address, port)

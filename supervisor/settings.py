@@ -35,18 +35,6 @@ def usable_memory_bytes(cgroup: str = "/proc/self/cgroup", root: str = "/sys/fs/
         return memory
 
 
-class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The HTTP service. Port 0 picks a free port."""
-
-    enabled: bool = True
-    address: str = "0.0.0.0"
-    port: int = 8000
-    reuse_port: bool = False
-    max_input_bytes: int = 64 * 1024 * 1024
-    restricted_apis: tuple[str, ...] = ()
-    header_forward_pattern: str = ""
-
-
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """TLS on a port: `mutual` pre-empts `enabled`, and asks clients for certificates.
 
@@ -59,6 +47,20 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str = ""
     key: str = ""
     root: str = ""
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP service. Port 0 picks a free port."""
+
+    enabled: bool = True
+    address: str = "0.0.0.0"
+    port: int = 8000
+    reuse_port: bool = False
+    max_input_bytes: int = 64 * 1024 * 1024
+    restricted_apis: tuple[str, ...] = ()
+    header_forward_pattern: str = ""
+    cors_origins: tuple[str, ...] = ()
+    tls: TlsSettings = TlsSettings()
 
 
 class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +92,8 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
 class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The metrics service. Port 0 picks a free port.
 
-    The gauges of the host (`host`) are read at most once in `interval_ms`.
+    The gauges of the host (`host`) are read at most once in `interval_ms`. `use_tls` encrypts with
+    the certificate of HTTP.
     """
 
     enabled: bool = True
@@ -98,6 +101,7 @@ class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8002
     interval_ms: int = 2000
     host: bool = True
+    use_tls: bool = False
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,6 +212,11 @@ def check(settings: Settings) -> None:
         )
     _check_startup_models(settings.models)
     _check_ports(settings)
+    if settings.metrics.use_tls and not (settings.http.tls.enabled or settings.http.tls.mutual):
+        raise InvalidArgumentError(
+            "--metrics-use-ssl takes the certificate of HTTP: give --http-use-ssl=true with "
+            "--http-server-cert and --http-server-key as well"
+        )
 
 
 def _check_startup_models(models: ModelControlSettings) -> None:

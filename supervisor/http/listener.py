@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -54,11 +55,19 @@ class _Connections(web.Server):
 class Listener:
     """Listens from `start` until `stop_accepting`; `close` ends what is still open."""
 
-    def __init__(self, handler: Handler, address: str, port: int, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        address: str,
+        port: int,
+        reuse_port: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._handler = handler
         self._address = address
         self._port = port
         self._reuse_port = reuse_port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._connections: _Connections | None = None
 
@@ -81,6 +90,7 @@ class Listener:
                 self._port,
                 backlog=_BACKLOG,
                 reuse_port=self._reuse_port or None,
+                ssl=self._tls,
             )
         except OSError as error:
             raise UnavailableError(

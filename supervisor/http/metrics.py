@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable
 
 from aiohttp import web
@@ -23,10 +24,17 @@ _STOP_TIMEOUT = 1.0
 class MetricsServer:
     """Answers `GET /metrics` with what `render` returns, from `start` to `stop`."""
 
-    def __init__(self, render: Callable[[], str], access: Access, address: str, port: int) -> None:
+    def __init__(
+        self,
+        render: Callable[[], str],
+        access: Access,
+        address: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._render = render
         self._access = access
-        self._listener = Listener(self._answer, address, port)
+        self._listener = Listener(self._answer, address, port, tls=tls)
 
     def __repr__(self) -> str:
         return f"<MetricsServer {self._listener!r}>"

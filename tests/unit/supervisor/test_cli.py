@@ -130,13 +130,34 @@ def test_every_option_of_tritonserver_is_accepted_in_both_forms(name: str) -> No
     assert parse(f"--{name}={value}") == parse(f"--{name}", value)
 
 
+#: What our own options take that do not take 1.
+OUR_OPTIONS = {"http-cors-origin": "https://app.example"}
+#: What some options cannot be given without.
+NEEDED = {
+    "load-model": ["--model-control-mode=explicit"],
+    "metrics-use-ssl": ["--http-use-ssl=true"],
+}
+
+
+@pytest.mark.parametrize("origin", ["https://app.example/", "app.example", "https://", "a b", ""])
+def test_an_origin_is_written_as_browsers_write_it(origin: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="<scheme>://<host>"):
+        parse(f"--http-cors-origin={origin}")
+
+
+def test_metrics_are_not_encrypted_without_the_certificate_of_http() -> None:
+    with pytest.raises(InvalidArgumentError, match="--http-use-ssl=true"):
+        parse("--metrics-use-ssl=true")
+    assert parse("--metrics-use-ssl=true", "--http-use-ssl-mutual=true").metrics.use_tls
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_either_reaches_the_settings_or_says_that_it_has_no_effect(name: str) -> None:
     option = OPTIONS[name]
     notices = Settings(repositories=("/models",)).notices
     if option.kind.metavar:
-        value = TRITON_OPTIONS.get(name, "1")
-        extra = ["--model-control-mode=explicit"] if name == "load-model" else []
+        value = {**TRITON_OPTIONS, **OUR_OPTIONS}.get(name, "1")
+        extra = NEEDED.get(name, [])
         notices = parse(f"--{name}={value}", f"--{name}={value}", *extra).notices
     unheeded = f"--{name} is accepted but has no effect yet"
     assert notices.count(unheeded) == (0 if option.field else 1)
