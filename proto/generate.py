@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-PROTOS = ("model_config", "grpc_service", "health")
+PROTOS = ("model_config", "grpc_service", "health", "reflection")
 
 #: Generated code is read by machines: no linter, formatter or type checker has a say in it.
 _MODULE_HEADER = "# type: ignore\n"

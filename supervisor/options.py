@@ -307,6 +307,13 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "Responses of one stream that may wait to be sent.",
             default="2147483647",
         ),
+        Option(
+            "grpc-reflection",
+            kinds.BOOLEAN,
+            "Tell tools like grpcurl the services and messages of the port; not an option of "
+            "tritonserver.",
+            "grpc.reflection",
+        ),
         Option("grpc-use-ssl", kinds.BOOLEAN, "Encrypt with TLS.", "grpc.tls.enabled"),
         Option(
             "grpc-use-ssl-mutual",

@@ -85,6 +85,7 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connection_age_grace_ms: int | None = None
     tls: TlsSettings = TlsSettings()
     compression: CompressionLevel = "none"
+    reflection: bool = False
     restricted_protocols: tuple[str, ...] = ()
     header_forward_pattern: str = ""
 

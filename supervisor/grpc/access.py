@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from ...proto import grpc_service_pb2 as pb
 from ..access import Access, Peer, Reason, Refusal
 from ..restricted import Category
+from .reflection import REFLECTION_PATHS
 from .service import STREAM_PATH
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ _RULES = {
 #: The rule of every RPC by its path; one that is not here cannot be served.
 RULES = {_INFERENCE + name: rule for name, rule in _RULES.items()}
 RULES["/grpc.health.v1.Health/Check"] = Rule("health")
+RULES |= {path: Rule("metadata") for path in REFLECTION_PATHS}
 
 
 def refusal(

@@ -17,6 +17,7 @@ from ..forwarding import HeaderForwarding
 from ..settings import CompressionLevel, GrpcSettings
 from .access import RULES, STATUS, refusal
 from .health import HealthService
+from .reflection import REFLECTION_PATHS, reflect
 from .service import INFER_PATH, STREAM_PATH, InferenceService, UnaryCall
 from .stream import SHUTTING_DOWN, InferStream
 from .tls import server_credentials
@@ -89,6 +90,9 @@ class GrpcServer:
             for path, call in calls.items()
         }
         self._handlers[STREAM_PATH] = grpc.stream_stream_rpc_method_handler(self._stream)
+        if settings.reflection:
+            reflection = grpc.stream_stream_rpc_method_handler(self._reflect)
+            self._handlers |= dict.fromkeys(REFLECTION_PATHS, reflection)
         self._state = _State.NEW
         self._server: grpc.aio.Server | None = None
         #: Calls that are being answered, streams among them.
@@ -210,6 +214,23 @@ class GrpcServer:
         finally:
             self._streams.discard(stream)
             self._left()
+
+    async def _reflect(self, _: object, context: _Context) -> None:
+        # These streams change nothing and may idle: no stop waits for them.
+        if self._state is not _State.SERVING:
+            _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+            return
+        refused = refusal(self._access, RULES[REFLECTION_PATHS[0]], b"", context)
+        if refused is not None:
+            _fail(context, STATUS[refused.reason], refused.message)
+            return
+        try:
+            while (data := await context.read()) is not _END:
+                await context.write(reflect(data))
+        except StatusError as error:
+            _fail(context, _STATUS[error.code], error.message)
+        except Exception:  # a fault of ours: the client is told no more than that
+            _fail(context, grpc.StatusCode.INTERNAL, _log_fault(REFLECTION_PATHS[0]))
 
     def _left(self) -> None:
         self._in_flight -= 1
