@@ -89,7 +89,7 @@ def document(version: str) -> bytes:
 
 
 def _paths() -> dict[str, _Object]:
-    paths = {
+    paths: dict[str, _Object] = {
         "/v2": {"get": _get("metadata", "The server and its extensions", "ServerMetadata")},
         "/v2/openapi.json": {"get": _get("metadata", "This document", {"type": "object"})},
         "/v2/health/live": {"get": _health("Whether the server is up")},
