@@ -13,6 +13,7 @@ from .models.index import ModelIndex
 from .models.manager import ModelManager
 from .settings import LogSettings
 from .telemetry.statistics import StatisticsSnapshot
+from .telemetry.trace import Traces
 
 #: What the server says it can do, in the order in which Triton lists it; only what is built.
 EXTENSIONS = [
@@ -23,6 +24,7 @@ EXTENSIONS = [
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
     "logging",
 ]
 
@@ -65,10 +67,12 @@ class ControlPlane:
         server_id: str,
         server_version: str,
         log: ServerLog | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._manager = manager
         #: The server's log, whose settings clients may read and change.
         self.log = log or ServerLog(LogSettings())
+        self._traces = traces or Traces()
         self._metadata = ServerMetadata(server_id, server_version, EXTENSIONS)
         self._exiting = False
 
@@ -139,6 +143,24 @@ class ControlPlane:
                 else f"requested model '{model}' is not available"
             ) from None
         return [served.snapshot()]
+
+    def trace_settings(self, model: str) -> list[tuple[str, str | list[str]]]:
+        """The trace settings of a model, or ("") the global ones. Raises the look-up errors."""
+        if model:
+            self._manager.version(model, None)
+        return self._traces.described(model)
+
+    def update_trace_settings(
+        self, model: str, changes: Mapping[str, list[str] | None], space: str
+    ) -> None:
+        """Change the trace settings of a model, or ("") the global ones.
+
+        `space` comes before the value in one error. Raises the look-up errors,
+        InvalidArgumentError and UnsupportedError; then nothing is changed.
+        """
+        if model:
+            self._manager.version(model, None)
+        self._traces.update(changes, model, space)
 
     def index(self, ready: bool) -> list[ModelIndex]:
         """All models of the repositories, or only the versions that are ready."""

@@ -18,6 +18,7 @@ from .memory.buffers import InputLease
 from .models.model import ServedVersion
 from .request import InferRequest, InferResponse, Lease
 from .scheduling.scheduler import Work
+from .telemetry.trace import Traces
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,10 @@ class Stream:
 class DataPlane:
     """Inference on whatever models are served now."""
 
-    def __init__(self, versions: Versions) -> None:
+    def __init__(self, versions: Versions, traces: Traces | None = None) -> None:
         self._versions = versions
+        #: Whoever makes a request asks here whether it is traced.
+        self.traces = traces or Traces()
 
     def config(self, model: str, version: int | None) -> ModelConfig:
         """The configuration of a served version. Raises NotFoundError or UnavailableError."""

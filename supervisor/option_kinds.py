@@ -122,6 +122,11 @@ def _pattern(text: str) -> str:
     return text
 
 
+def spelled(name: str, kind: Kind) -> Kind:
+    """The value of an old option as the setting `name` of a newer one."""
+    return Kind(kind.metavar, lambda text: f"{name}={kind.parse(text)}")
+
+
 def _setting(text: str) -> tuple[str, str, str]:
     left, equals, value = text.partition("=")
     owner, comma, key = left.partition(",")

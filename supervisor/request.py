@@ -7,6 +7,7 @@ which frontend it came from. Both are data: the promise of a response lives in t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -46,6 +47,28 @@ class Lease(Protocol):
         ...
 
 
+class RequestTrace(Protocol):
+    """What is noted of a request on its way, where it is traced."""
+
+    def stamp(self, name: str, ns: int = 0) -> None:
+        """Note that something happened, at a moment of the monotonic clock or (0) now."""
+        ...
+
+    def accepted(
+        self, model: str, version: int, request: InferRequest, read: Callable[[Span], bytes | None]
+    ) -> None:
+        """Note which version has taken the request, and its inputs."""
+        ...
+
+    def responded(self, response: InferResponse, *, first: bool) -> None:
+        """Note a response and its outputs."""
+        ...
+
+    def end(self) -> None:
+        """The last response has left for the client."""
+        ...
+
+
 @dataclass(slots=True)
 class RequestedOutput:
     """An output that the client asked for; `classification` is how many classes, 0 for none."""
@@ -75,6 +98,8 @@ class InferRequest:
     timeout_us: int = 0
     leases: list[Lease] = field(default_factory=list[Lease])
     received_ns: int = field(default_factory=time.monotonic_ns)
+    #: Where what happens to the request is noted; None if it is not traced.
+    trace: RequestTrace | None = None
     #: Rows of the batch dimension, 1 where the model does not batch. Set by the data plane.
     batch_size: int = 1
     #: The names that the worker is told, in order. Set by the data plane.
@@ -103,3 +128,5 @@ class InferResponse:
     parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     error: StatusError | None = None
     final: bool = True
+    #: The request's.
+    trace: RequestTrace | None = None

@@ -38,6 +38,10 @@ from .models.model import ServedVersion
 from .settings import Settings
 from .telemetry.host import Host
 from .telemetry.metrics import Metrics, ModelSeries
+from .telemetry.opentelemetry import OpenTelemetry
+from .telemetry.trace import Traces
+from .telemetry.trace_file import TraceFile
+from .telemetry.trace_settings import parse_config
 from .tls import server_context
 from .workers.process import Surroundings
 from .workers.sentinel import Sentinel
@@ -131,9 +135,10 @@ class Server:
         self._manager = ModelManager(
             settings, Loader(settings, surroundings), self._retired, runtime_directory
         )
-        self._dataplane = DataPlane(self._manager)
+        self._traces = _traces(settings)
+        self._dataplane = DataPlane(self._manager, self._traces)
         self._controlplane = ControlPlane(
-            self._manager, settings.server_id, __version__, server_log
+            self._manager, settings.server_id, __version__, server_log, self._traces
         )
         policy = policy_of(settings)
         self._http_access = http_access(policy, settings.http.restricted_apis)
@@ -194,6 +199,7 @@ class Server:
         in_time &= await self._manager.stop(left, max(left, _LEAST_STOP_TIME))
         if self._metrics_server is not None:
             await self._metrics_server.stop()
+        await asyncio.to_thread(self._traces.close)
         # A socket that is left open by mistake must not keep us: term() alone would wait for it.
         self._context.destroy(linger=0)
         if not in_time:
@@ -255,6 +261,14 @@ class Server:
         names = {served.config.backend for served in self._manager.all_served()}
         for name in sorted(names):
             yield name, "worker process", str(self._settings.workers.backend(name))
+
+
+def _traces(settings: Settings) -> Traces:
+    """The traces that the settings want, with the place where they go."""
+    config = parse_config(settings.trace.config)
+    if config.mode == "opentelemetry":
+        return Traces(config, OpenTelemetry(config))
+    return Traces(config, TraceFile(config.file) if config.file else None)
 
 
 def _status(state: str, reason: str) -> str:

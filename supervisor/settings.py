@@ -134,6 +134,12 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     escape: bool = True
 
 
+class TraceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is traced, as the texts that the command line gives; telemetry/ reads them."""
+
+    config: tuple[str, ...] = ()
+
+
 class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which models are loaded and when.
 
@@ -197,6 +203,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsSettings = MetricsSettings()
     access: AccessSettings = AccessSettings()
     log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
     workers: WorkerSettings = WorkerSettings()
     notices: tuple[str, ...] = ()
 

@@ -15,6 +15,7 @@ import grpc.aio
 from ...ipc.errors import StatusError
 from ..forwarding import HeaderForwarding
 from ..settings import CompressionLevel, GrpcSettings
+from ..telemetry.trace import TRACEPARENT
 from .access import RULES, STATUS, refusal
 from .health import HealthService
 from .reflection import REFLECTION_PATHS, reflect
@@ -159,6 +160,7 @@ class GrpcServer:
         rule = RULES[path]
         access = self._access
         forwarding = self._forwarding if path == INFER_PATH else None
+        traces = self._dataplane.traces
 
         async def behavior(data: bytes, context: _Context) -> bytes:
             if self._state is not _State.SERVING:
@@ -171,6 +173,8 @@ class GrpcServer:
             self._in_flight += 1
             if self._exempts and path != INFER_PATH:
                 context.disable_next_message_compression()
+            if traces.on:
+                TRACEPARENT.set(_traceparent(context))
             try:
                 if forwarding is not None:
                     forwarded = forwarding.collect(_metadata(context))
@@ -203,6 +207,8 @@ class GrpcServer:
         close_on_error = ("triton_grpc_error", "true") in metadata
         forward = None if self._forwarding is None else partial(self._forwarding.collect, metadata)
         stream = InferStream(self._dataplane, receive, context.write, close_on_error, forward)
+        if self._dataplane.traces.on:
+            TRACEPARENT.set(_traceparent(context))
         self._streams.add(stream)
         self._in_flight += 1
         try:
@@ -236,6 +242,14 @@ class GrpcServer:
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()
+
+
+def _traceparent(context: _Context) -> str:
+    """The W3C header by which a client's own trace goes on here, or ""."""
+    for key, value in _metadata(context):
+        if key == "traceparent":
+            return str(value)
+    return ""
 
 
 def _by_service(

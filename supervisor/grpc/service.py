@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from ...ipc.errors import InternalError, InvalidArgumentError, UnsupportedError
 from ...proto import grpc_service_pb2 as pb
 from ..config.parse import to_proto
+from ..request import InferRequest, RequestTrace
 from .codec import UNPARSABLE, decode_request, encode_response, parse_infer_request, parse_version
 from .settings import SettingsService
 from .statistics import add_statistics
@@ -38,7 +39,6 @@ _UNSUPPORTED = {
     "CudaSharedMemoryStatus": _SHARED_MEMORY,
     "CudaSharedMemoryRegister": _SHARED_MEMORY,
     "CudaSharedMemoryUnregister": _SHARED_MEMORY,
-    "TraceSetting": "tracing is not offered by this server",
 }
 
 DECOUPLED_REFUSED = "ModelInfer RPC doesn't support models with decoupled transaction policy"
@@ -99,6 +99,7 @@ class InferenceService:
             "RepositoryModelUnload": unary(
                 pb.RepositoryModelUnloadRequest.FromString, self.repository_model_unload
             ),
+            "TraceSetting": unary(pb.TraceSettingRequest.FromString, settings.trace_setting),
             "LogSettings": unary(pb.LogSettingsRequest.FromString, settings.log_settings),
         }
         calls |= {name: _unsupported(sentence) for name, sentence in _UNSUPPORTED.items()}
@@ -117,7 +118,24 @@ class InferenceService:
         request = decode_request(message, raw_contents, version, dataplane)
         if forwarded is not None:
             request.parameters.update(forwarded)
+        if dataplane.traces.on:
+            trace = dataplane.traces.begin(request.model)
+            if trace is not None:
+                return await self._traced(request, trace)
         return encode_response(await dataplane.infer(request))
+
+    async def _traced(self, request: InferRequest, trace: RequestTrace) -> bytes:
+        trace.stamp("GRPC_WAITREAD_START", request.received_ns)
+        trace.stamp("GRPC_WAITREAD_END")
+        request.trace = trace
+        try:
+            response = await self._dataplane.infer(request)
+            trace.stamp("GRPC_SEND_START")
+            encoded = encode_response(response)
+            trace.stamp("GRPC_SEND_END")  # the transport has it; when it left, nobody tells
+            return encoded
+        finally:
+            trace.end()
 
     async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         """Whether the server is up, with or without models."""

@@ -1,4 +1,4 @@
-"""The settings that clients may change while the server runs, over gRPC: those of the log."""
+"""The settings that clients may change while the server runs, over gRPC: log and traces."""
 
 from __future__ import annotations
 
@@ -39,6 +39,21 @@ class SettingsService:
                 setting.uint32_param = value
             else:
                 setting.string_param = value
+        return response
+
+    async def trace_setting(self, request: pb.TraceSettingRequest) -> pb.TraceSettingResponse:
+        """Change what the request names of the trace settings, and tell all of them."""
+        model = request.model_name
+        self._controlplane.trace_settings(model)
+        if request.settings:
+            changes = {
+                name: list(setting.value) or None for name, setting in request.settings.items()
+            }
+            self._controlplane.update_trace_settings(model, changes, " ")
+        response = pb.TraceSettingResponse()
+        for name, value in self._controlplane.trace_settings(model):
+            values = [value] if isinstance(value, str) else value
+            response.settings[name].value.extend(values)
         return response
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ...ipc.errors import StatusError, UnavailableError
 from ...proto import grpc_service_pb2 as pb
-from ..request import InferResponse
+from ..request import InferResponse, RequestTrace
 from .codec import (
     decode_request,
     encode_refusal,
@@ -54,7 +54,7 @@ class _Refusal:
 class _Call:
     """One request of the stream until its last response is on its way."""
 
-    __slots__ = ("empty_final", "handle", "ordered", "response")
+    __slots__ = ("empty_final", "handle", "ordered", "response", "trace")
 
     def __init__(self, ordered: bool, empty_final: bool) -> None:
         self.ordered = ordered
@@ -63,6 +63,8 @@ class _Call:
         self.response: InferResponse | _Refusal | None = None
         #: What cancels the request; None before it was handed over.
         self.handle: Stream | None = None
+        #: None if the request is not traced.
+        self.trace: RequestTrace | None = None
 
 
 class InferStream:
@@ -127,6 +129,8 @@ class InferStream:
             for call in self._outstanding:
                 if call.handle is not None:
                     call.handle.cancel()
+                if call.trace is not None:
+                    call.trace.end()
             await asyncio.gather(reader, return_exceptions=True)
         if self._reading is _Reading.DRAINED:
             raise UnavailableError(SHUTTING_DOWN)
@@ -168,6 +172,12 @@ class InferStream:
             request = decode_request(message, raw_contents, version, self._dataplane)
             if forwarded is not None:
                 request.parameters.update(forwarded)
+            traces = self._dataplane.traces
+            if traces.on:
+                request.trace = call.trace = traces.begin(request.model)
+                if call.trace is not None:
+                    call.trace.stamp("GRPC_WAITREAD_START", request.received_ns)
+                    call.trace.stamp("GRPC_WAITREAD_END")
             call.handle = self._dataplane.stream(request, partial(self._on_response, call))
         except StatusError as error:
             self._outstanding.discard(call)
@@ -179,6 +189,8 @@ class InferStream:
             self._outstanding.discard(call)
             if not (response.outputs or response.error or call.ordered or call.empty_final):
                 self._wake.set()  # an end alone goes to those only who asked for it
+                if call.trace is not None:
+                    call.trace.end()
                 return
         self._add(call, response)
         self._wake.set()
@@ -202,5 +214,15 @@ class InferStream:
                 encoded = encode_refusal(response.request, response.error)
             else:
                 encoded = encode_stream_response(response)
-            await self._send(encoded)
+            if isinstance(response, _Refusal) or response.trace is None:
+                await self._send(encoded)
+            else:
+                await self._send_traced(encoded, response.trace, response.final)
         self._room.set()
+
+    async def _send_traced(self, encoded: bytes, trace: RequestTrace, final: bool) -> None:
+        trace.stamp("GRPC_SEND_START")
+        await self._send(encoded)
+        trace.stamp("GRPC_SEND_END")
+        if final:
+            trace.end()

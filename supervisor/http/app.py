@@ -83,7 +83,7 @@ class App:
             "/v2": Route("GET", "metadata", management.server_metadata),
             "/v2/health/live": Route("GET", "health", management.live, TEXT),
             "/v2/health/ready": Route("GET", "health", management.ready, TEXT),
-            "/v2/trace/setting": _later("trace", "trace", changes=True),
+            "/v2/trace/setting": Route("", "trace", settings.trace, changes=True),
         }
         infer = InferEndpoint(dataplane, max_input_size, forwarding)
         self._model = {
@@ -93,7 +93,7 @@ class App:
             "ready": Route("GET", "health", management.model_ready, TEXT),
             "config": Route("GET", "model-config", management.model_config),
             "stats": Route("GET", "statistics", management.statistics),
-            "trace/setting": _later("trace", "trace", changes=True),
+            "trace/setting": Route("", "trace", settings.trace, changes=True),
             "": Route("GET", "metadata", management.model_metadata),
         }
         self._repository = {

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from ...ipc.errors import InvalidArgumentError, StatusError, UnavailableError
 from ...ipc.tensor import INLINE_LIMIT_BYTES
-from ..request import InferRequest, InferResponse
+from ..request import InferRequest, InferResponse, RequestTrace
 from .body import read_all
 from .chunked_reply import ChunkedReply
 from .compression import THREAD_LIMIT_BYTES
@@ -80,6 +80,12 @@ class Generate:
         request = await self._receive(http, model, version)
         self._place(request)
         responses = _Responses()
+        traces = self._dataplane.traces
+        if traces.on:
+            request.trace = traces.begin(model, http.headers.get("traceparent", ""))
+            if request.trace is not None:
+                request.trace.stamp("HTTP_RECV_END")
+                responses.trace = request.trace
         responses.handle = self._dataplane.stream(request, responses.put)
         return responses
 
@@ -124,6 +130,8 @@ class _Responses:
     def __init__(self) -> None:
         #: What cancels the request; None before it was handed over.
         self.handle: Stream | None = None
+        #: Ends when nobody waits for responses any more; None if the request is not traced.
+        self.trace: RequestTrace | None = None
         self._waiting: deque[InferResponse] = deque()
         self._size = 0
         self._arrived = asyncio.Event()
@@ -159,6 +167,9 @@ class _Responses:
         self._closed = True
         if not self._ended and self.handle is not None:
             self.handle.cancel()
+        if self.trace is not None:
+            self.trace.stamp("HTTP_SEND_END")
+            self.trace.end()
 
     def _append(self, response: InferResponse) -> None:
         size = _size(response)

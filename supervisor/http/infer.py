@@ -12,7 +12,7 @@ from aiohttp import web
 from ...ipc.errors import InvalidArgumentError, StatusError, UnsupportedError
 from ...ipc.tensor import INLINE_LIMIT_BYTES
 from ..forwarding import HeaderForwarding
-from ..request import InferRequest, InferResponse, Lease
+from ..request import InferRequest, InferResponse, Lease, RequestTrace
 from .binary_codec import HEADER_LENGTH, check_sizes, header_length, raw_input
 from .body import BodyStream, invite, read_all, too_large
 from .compression import (
@@ -67,6 +67,32 @@ class InferEndpoint:
 
     async def __call__(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         """Run one inference. Errors before the document is read are plain text, as in Triton."""
+        traces = self._dataplane.traces
+        if traces.on:
+            trace = traces.begin(model, http.headers.get("traceparent", ""))
+            if trace is not None:
+                return await self._traced(http, model, version, trace)
+        return await self._answer(http, model, version, None)
+
+    async def _traced(
+        self, http: web.BaseRequest, model: str, version: int | None, trace: RequestTrace
+    ) -> Reply:
+        trace.stamp("HTTP_RECV_START")
+        try:
+            reply = await self._answer(http, model, version, trace)
+        except BaseException:  # there is no reply that would end it
+            trace.end()
+            raise
+        reply.trace = trace
+        return reply
+
+    async def _answer(
+        self,
+        http: web.BaseRequest,
+        model: str,
+        version: int | None,
+        trace: RequestTrace | None,
+    ) -> Reply:
         try:
             config = self._admit(model, version)
             received = await self._receive(http)
@@ -75,7 +101,7 @@ class InferEndpoint:
         except StatusError as error:
             return error_reply(error, TEXT)
         try:
-            return await self._run(http, config, received, model, version)
+            return await self._run(http, config, received, model, version, trace)
         except StatusError as error:
             return error_reply(error, TEXT if error.after_dispatch else JSON)
 
@@ -86,6 +112,7 @@ class InferEndpoint:
         received: _Received,
         model: str,
         version: int | None,
+        trace: RequestTrace | None,
     ) -> Reply:
         if len(received.document):
             parsed = await self._parse(received.document, model, version)
@@ -101,6 +128,9 @@ class InferEndpoint:
             for lease in parsed.request.leases:
                 lease.release()
             raise
+        if trace is not None:
+            trace.stamp("HTTP_RECV_END")
+            parsed.request.trace = trace
         response = await self._dataplane.infer(parsed.request)
         try:
             return await _reply(http, response, parsed.forms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
@@ -18,6 +19,9 @@ from ...ipc.errors import (
     UnavailableError,
     UnsupportedError,
 )
+
+if TYPE_CHECKING:
+    from ..request import RequestTrace
 
 JSON = b"Content-Type: application/json\r\n"
 TEXT = b"Content-Type: text/plain\r\n"
@@ -72,6 +76,8 @@ class Reply(web.StreamResponse):
         self._content = body
         self._views = views
         self._closing = closing
+        #: Where the sending is noted, which also ends the trace.
+        self.trace: RequestTrace | None = None
         self._writer: AbstractStreamWriter | None = None
 
     def __repr__(self) -> str:
@@ -95,8 +101,12 @@ class Reply(web.StreamResponse):
         """Write the whole answer; aiohttp calls it once."""
         transport = request.transport
         if transport is None or transport.is_closing():
+            if self.trace is not None:
+                self.trace.end()
             raise ConnectionResetError("the client is gone")
         self._writer = request.writer
+        if self.trace is not None:
+            self.trace.stamp("HTTP_SEND_START")
         if not request.keep_alive:
             self._closing = True
         size = len(self._content)
@@ -121,7 +131,12 @@ class Reply(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait until the client has taken enough of it that memory does not fill up."""
         assert self._writer is not None
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        finally:
+            if self.trace is not None:
+                self.trace.stamp("HTTP_SEND_END")
+                self.trace.end()
 
     def _connection(self, request: web.BaseRequest) -> bytes:
         extra = EXTRA_LINES.get()

@@ -1,4 +1,4 @@
-"""The settings that clients may change while the server runs, over HTTP: those of the log."""
+"""The settings that clients may change while the server runs, over HTTP: log and traces."""
 
 from __future__ import annotations
 
@@ -34,6 +34,25 @@ class SettingsEndpoints:
             log.update(_log_changes(document), _bad_format)
         return Reply(200, msgspec.json.encode(described(log.settings)), JSON)
 
+    async def trace(
+        self, http: web.BaseRequest, model: str = "", version: int | None = None
+    ) -> Reply:
+        """The trace settings of a model or of all, changed first if it is a POST. null clears one.
+
+        `version` is always None: settings are those of all versions.
+        """
+        if http.method not in ("GET", "POST"):
+            return Reply(405, error_body("Method Not Allowed"), JSON)
+        if http.method == "POST":
+            self._controlplane.trace_settings(model)
+            document = await self._document(http)
+            self._controlplane.update_trace_settings(model, _trace_changes(document), "")
+        members = [
+            b"%b:%b" % (msgspec.json.encode(name), msgspec.json.encode(value))
+            for name, value in self._controlplane.trace_settings(model)
+        ]
+        return Reply(200, b"{%b}" % b",".join(members), JSON)
+
     async def _document(self, http: web.BaseRequest) -> dict[str, Any]:
         """The members of the body's JSON value; only an object has any."""
         document = load(await read_all(http, self._limit))
@@ -53,6 +72,26 @@ def _log_changes(document: dict[str, Any]) -> dict[str, bool | int | str]:
             raise InternalError("attempt to access JSON non-string as string")
         changes[name] = value
     return changes
+
+
+def _trace_changes(document: dict[str, Any]) -> dict[str, list[str] | None]:
+    changes: dict[str, list[str] | None] = {}
+    for name, value in document.items():
+        if name == "trace_level" and value is not None:
+            if not isinstance(value, list):
+                raise InternalError("attempt to access JSON non-array as array")
+            changes[name] = [_text(level) for level in cast("list[object]", value)]
+        elif name in ("trace_rate", "trace_count", "log_frequency"):
+            changes[name] = None if value is None else [_text(value)]
+        elif name in ("trace_level", "trace_file"):
+            changes[name] = None
+    return changes
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise InternalError("attempt to access JSON non-string as string")
+    return value
 
 
 def _bad_format(value: str) -> StatusError:

@@ -112,6 +112,12 @@ class InputArena:
         self._arena.commit(offset, size)
         self._arena.view(offset, size)[:] = data
 
+    def read(self, span: Span) -> bytes | None:
+        """A copy of a span's bytes; None for a span of another arena."""
+        if self._arena is None or span.arena != self.number:
+            return None
+        return bytes(self._arena.view(span.offset, span.size))
+
     def release(self, offset: int) -> None:
         """Called by the lease: the span is free."""
         self.leases -= 1

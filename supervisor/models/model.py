@@ -81,6 +81,8 @@ class ServedVersion:
         except Exception:
             _release(request)
             raise
+        if request.trace is not None:
+            request.trace.accepted(self.name, self.version, request, self.inputs.read)
         work = Work(request, respond, self._finished)
         self._running += 1
         try:
@@ -158,6 +160,8 @@ class ServedVersion:
         """A request has its final response: count it, and take its memory back."""
         request = work.request
         total_ns = time.monotonic_ns() - request.received_ns
+        if request.trace is not None:
+            request.trace.stamp("REQUEST_END")
         if response.error is None or failure is None:
             self.statistics.succeeded(total_ns)
         else:

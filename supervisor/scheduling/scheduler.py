@@ -46,6 +46,10 @@ class Work:
         None stands for an error that is what the model meant to answer: no failure.
         """
         self.responses += 1
+        trace = self.request.trace
+        if trace is not None:
+            response.trace = trace
+            trace.responded(response, first=self.responses == 1)
         if response.final:
             self.on_final(self, response, failure)
         try:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ...ipc import messages
 from ...ipc.errors import CancelledError, InternalError, StatusError, UnavailableError
-from ..request import FailureReason, InferResponse
+from ..request import FailureReason, InferResponse, RequestTrace
 from ..scheduling.scheduler import Work
 from ..telemetry.statistics import ResponseOutcome, VersionStatistics
 from .instance import Instance
@@ -310,6 +310,8 @@ class Pool:
             else:
                 requests += 1
                 queue_ns += message.start_ns - work.enqueued_ns
+            if work.request.trace is not None:
+                _stamp(work.request.trace, message)
         self._statistics.executed(
             rows,
             requests,
@@ -352,6 +354,13 @@ class Pool:
     def _fail(self, work: Work, error: StatusError, reason: FailureReason) -> None:
         response = InferResponse(self._model, self._version, work.request.id, error=error)
         work.answer(response, reason)
+
+
+def _stamp(trace: RequestTrace, message: messages.Executed) -> None:
+    trace.stamp("COMPUTE_START", message.start_ns)
+    trace.stamp("COMPUTE_INPUT_END", message.input_end_ns)
+    trace.stamp("COMPUTE_OUTPUT_START", message.output_start_ns)
+    trace.stamp("COMPUTE_END", message.end_ns)
 
 
 def _outcome(work: Work, response: messages.Response) -> ResponseOutcome:

@@ -45,6 +45,5 @@ AREAS: list[Area] = [
 NOT_OFFERED = {
     "server metadata": 3,
     "shared memory": 46,
-    "trace": 32,
     "sequences": 13,
 }

@@ -296,6 +296,16 @@ _NEWER |= {
     )
 }
 
+_TRACES = _newer(
+    "trace settings of an unknown model are looked up as any model is",
+    {
+        "trace: GET /v2/models/nope/trace/setting": _error(
+            "404 Not Found", _unknown("'nope' is not found")
+        ),
+        "trace: gRPC of an unknown model": _refusal("NOT_FOUND", _unknown("'nope' is not found")),
+    },
+)
+
 # --- what we do otherwise -------------------------------------------------------------------------
 
 #: The lines of a traceback, in JSON and in JSON within JSON.
@@ -474,4 +484,4 @@ _DECIDED = {
     ),
 }
 
-DIFFERENCES: dict[str, Difference] = {**_NEWER, **_DECIDED}
+DIFFERENCES: dict[str, Difference] = {**_NEWER, **_TRACES, **_DECIDED}

@@ -18,6 +18,7 @@ from tritonpy.supervisor.config.schema import (
 )
 from tritonpy.supervisor.request import InferRequest, InferResponse
 from tritonpy.supervisor.telemetry.statistics import StatisticsSnapshot, VersionStatistics
+from tritonpy.supervisor.telemetry.trace import Traces
 
 
 class FakeLease:
@@ -77,6 +78,7 @@ class FakeDataPlane:
     streamed: list[tuple[Callable[[InferResponse], None], FakeStream]] = field(default_factory=list)
     leases: list[FakeLease] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    traces: Traces = field(default_factory=Traces)
 
     def config(self, model: str, version: int | None) -> ModelConfig:
         if model not in ("identity", "decoupled"):

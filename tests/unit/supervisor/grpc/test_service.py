@@ -327,7 +327,6 @@ async def test_what_is_not_offered_says_so(client: tritonclient.InferenceServerC
         (client.get_system_shared_memory_status(), "shared memory of clients is not offered"),
         (client.register_system_shared_memory("r", "/k", 64), "shared memory of clients"),
         (client.unregister_cuda_shared_memory(), "shared memory of clients is not offered"),
-        (client.get_trace_settings(), "tracing is not offered"),
     ]:
         with pytest.raises(InferenceServerException, match=expected) as caught:
             await call

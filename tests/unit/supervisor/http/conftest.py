@@ -25,6 +25,7 @@ from tritonpy.supervisor.config.schema import (
 from tritonpy.supervisor.http.server import HttpServer
 from tritonpy.supervisor.request import InferRequest, InferResponse
 from tritonpy.supervisor.telemetry.statistics import VersionStatistics
+from tritonpy.supervisor.telemetry.trace import Traces
 
 TIMEOUT_SECS = 20
 MAX_INPUT_SIZE = 1024 * 1024
@@ -105,6 +106,7 @@ class FakeDataPlane:
     finish: asyncio.Event = field(default_factory=asyncio.Event)
     leased: threading.Event = field(default_factory=threading.Event)
     arena_full: bool = False
+    traces: Traces = field(default_factory=Traces)
 
     def config(self, model: str, version: int | None) -> ModelConfig:
         if model not in CONFIGS:

@@ -182,8 +182,6 @@ def test_a_head_request_is_answered_without_a_body(served: Served) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "name"),
     [
-        ("GET", "/v2/models/echo/trace/setting", "trace"),
-        ("POST", "/v2/trace/setting", "trace"),
         ("GET", "/v2/systemsharedmemory/status", "shared-memory"),
         ("POST", "/v2/cudasharedmemory/region/r/register", "shared-memory"),
     ],
