@@ -67,6 +67,15 @@ class _Call:
         self.trace: RequestTrace | None = None
 
 
+class _TraceEnd:
+    """Where a trace ends whose request's last response does not go out."""
+
+    __slots__ = ("trace",)
+
+    def __init__(self, trace: RequestTrace) -> None:
+        self.trace = trace
+
+
 class InferStream:
     """One stream of a client, over whatever transport: bytes are received and sent by callables.
 
@@ -95,7 +104,8 @@ class InferStream:
         self._outstanding: set[_Call] = set()
         #: Ordered calls, outstanding or with a response that waits for an earlier one.
         self._ordered: deque[_Call] = deque()
-        self._unsent: deque[InferResponse | _Refusal] = deque()
+        #: What goes out next; a trace stands behind the last response that it covers.
+        self._unsent: deque[InferResponse | _Refusal | _TraceEnd] = deque()
         #: Set when the writer has something to look at, and when the reader has.
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -190,7 +200,7 @@ class InferStream:
             if not (response.outputs or response.error or call.ordered or call.empty_final):
                 self._wake.set()  # an end alone goes to those only who asked for it
                 if call.trace is not None:
-                    call.trace.end()
+                    self._unsent.append(_TraceEnd(call.trace))
                 return
         self._add(call, response)
         self._wake.set()
@@ -208,6 +218,9 @@ class InferStream:
     async def _send_all(self) -> None:
         while self._unsent:
             response = self._unsent.popleft()
+            if isinstance(response, _TraceEnd):
+                response.trace.end()
+                continue
             if response.error is not None and self._close_on_error:
                 raise response.error
             if isinstance(response, _Refusal):
