@@ -77,9 +77,11 @@ _RULES = {
 }
 
 #: The rule of every RPC by its path; one that is not here cannot be served.
-RULES = {_INFERENCE + name: rule for name, rule in _RULES.items()}
-RULES["/grpc.health.v1.Health/Check"] = Rule("health")
-RULES |= {path: Rule("metadata") for path in REFLECTION_PATHS}
+RULES = {
+    **{_INFERENCE + name: rule for name, rule in _RULES.items()},
+    **{path: Rule("metadata") for path in REFLECTION_PATHS},
+    "/grpc.health.v1.Health/Check": Rule("health"),
+}
 
 
 def refusal(

@@ -92,8 +92,8 @@ class GrpcServer:
         }
         self._handlers[STREAM_PATH] = grpc.stream_stream_rpc_method_handler(self._stream)
         if settings.reflection:
-            reflection = grpc.stream_stream_rpc_method_handler(self._reflect)
-            self._handlers |= dict.fromkeys(REFLECTION_PATHS, reflection)
+            for path in REFLECTION_PATHS:
+                self._handlers[path] = grpc.stream_stream_rpc_method_handler(self._reflect)
         self._state = _State.NEW
         self._server: grpc.aio.Server | None = None
         #: Calls that are being answered, streams among them.

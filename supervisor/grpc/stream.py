@@ -136,7 +136,8 @@ class InferStream:
                 await self._wake.wait()
         finally:
             reader.cancel()
-            for call in self._outstanding:
+            # What is still queued ends within cancel(), and leaves the set.
+            for call in tuple(self._outstanding):
                 if call.handle is not None:
                     call.handle.cancel()
                 if call.trace is not None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.http as httpclient
@@ -30,7 +31,9 @@ from support.clients import (
     statistics,
     with_binary,
 )
+from support.proxy import proxy
 from support.servers import RunningServer, serving
+from tritonclient.grpc import service_pb2_grpc
 
 #: Runs until its gate is open or its client has gone, and tells of both.
 GATED = """
@@ -195,6 +198,58 @@ def test_a_grpc_deadline_ends_the_request(server: RunningServer) -> None:
         )
         assert call.exception(TIMEOUT).code().name == "DEADLINE_EXCEEDED"
         server.wait_for_line("cancelled late")
+
+
+def gated(request_id: str) -> Any:
+    """A request to the gated model."""
+    return infer_request("gated", [input_tensor("IN", "UINT8", [3])], [b"abc"], id=request_id)
+
+
+def test_a_stream_that_is_cancelled_drops_its_requests_or_tells_the_model(
+    server: RunningServer, gate: Path
+) -> None:
+    with grpc_stub(server) as stub:
+        # One runs, and the worker is sent one ahead of time; the others wait in the queue.
+        requests = [gated("running1"), *(gated(f"leaving{number}") for number in range(3))]
+        call = stub.ModelStreamInfer(iter(requests), timeout=TIMEOUT)
+        server.wait_for_line("running running1")
+        eventually(lambda: pending(server) == 2, "two wait")
+        call.cancel()
+        server.wait_for_line("cancelled running1")
+        eventually(lambda: cancelled(server) >= 2, "they are counted as cancelled")
+    gate.touch()
+    assert_serves(server, "gated", "IN")
+    assert_nothing_leased(server)
+
+
+def test_the_deadline_of_a_stream_ends_its_requests(server: RunningServer) -> None:
+    with grpc_stub(server) as stub:
+        call = stub.ModelStreamInfer(iter([gated("late")]), timeout=1.0)
+        assert call.code().name == "DEADLINE_EXCEEDED"
+        server.wait_for_line("cancelled late")
+
+
+def test_a_client_that_vanishes_takes_its_streams_requests_with_it(server: RunningServer) -> None:
+    with proxy(server.grpc) as between:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(between.address, options=options) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            call = stub.ModelStreamInfer(iter([gated("lost")]), timeout=TIMEOUT)
+            server.wait_for_line("running lost")
+            between.stop()
+            server.wait_for_line("cancelled lost")
+            assert call.code().name == "UNAVAILABLE"
+
+
+def test_a_stream_whose_client_sends_no_more_is_answered_to_its_end(
+    server: RunningServer, gate: Path
+) -> None:
+    with grpc_stub(server) as stub:
+        call = stub.ModelStreamInfer(iter([gated("a"), gated("b"), gated("c")]), timeout=TIMEOUT)
+        server.wait_for_line("running a")
+        gate.touch()
+        assert [answer.infer_response.id for answer in call] == ["a", "b", "c"]
+    assert cancelled(server) == 0
 
 
 def test_uploads_that_are_broken_off_give_their_memory_back(server: RunningServer) -> None:

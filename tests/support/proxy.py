@@ -29,7 +29,7 @@ class Proxy:
         self._threads[0].start()
 
     def stop(self) -> None:
-        """Break all connections."""
+        """Break all connections; a second time does nothing."""
         for connection in (self._listener, *self._sockets):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
