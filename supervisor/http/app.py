@@ -126,7 +126,7 @@ class App:
         self._running += 1
         try:
             preflight = None if self._cors is None else self._cors.begin(http)
-            reply = preflight or await self._answer(http)
+            reply = await self._answer(http) if preflight is None else preflight
             if self._drained is not None:
                 reply.close_connection()
             return reply

@@ -14,6 +14,7 @@ from .cases import (
     parameters,
     python_backend,
     repository,
+    restricted,
     routes,
     sequences,
     settings,
@@ -37,6 +38,7 @@ AREAS: list[Area] = [
         settings,
         generate,
         sequences,
+        restricted,
     )
     for area in module.AREAS
 ]

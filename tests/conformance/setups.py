@@ -9,3 +9,11 @@ BACKEND = Setup("backend")
 CONTROL = Setup("control", ("--model-control-mode=explicit", "--load-model=other"))
 FILES = Setup("control", ("--model-control-mode=explicit",))
 EXTENSIONS = Setup("extensions")
+_GROUPS = "metadata,inference,shared-memory,model-config,model-repository,statistics,trace,logging"
+RESTRICTED = Setup(
+    "protocol",
+    (
+        f"--http-restricted-api={_GROUPS}:Admin-Key=a=b",
+        f"--grpc-restricted-protocol={_GROUPS}:admin-key=a=b",
+    ),
+)
