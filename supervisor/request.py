@@ -60,6 +60,10 @@ class RequestTrace(Protocol):
         """Note which version has taken the request, and its inputs."""
         ...
 
+    def at_worker(self, there: bool) -> None:
+        """The request has gone to a worker, or that is done with it: maybe after the last response."""
+        ...
+
     def responded(self, response: InferResponse, *, first: bool) -> None:
         """Note a response and its outputs."""
         ...

@@ -67,7 +67,7 @@ class Trace:
     Whoever began it calls `end` once, when the request's last response has left.
     """
 
-    __slots__ = ("_end", "entries", "frequency", "id", "levels", "parent")
+    __slots__ = ("_at_worker", "_end", "_ended", "entries", "frequency", "id", "levels", "parent")
 
     def __init__(
         self, number: int, settings: TraceSettings, parent: str, end: Callable[[Trace], None]
@@ -80,6 +80,7 @@ class Trace:
         self.parent = parent
         self.entries: list[Entry] = []
         self._end = end
+        self._at_worker = self._ended = False
 
     def stamp(self, name: str, ns: int = 0) -> None:
         """Note that something happened, at a moment of the monotonic clock or (0) now."""
@@ -103,6 +104,16 @@ class Trace:
                     read(data) if isinstance(data, Span) else bytes(data),
                 )
 
+    def at_worker(self, there: bool) -> None:
+        """The request has gone to a worker, or that is done with it.
+
+        A model that sends its responses by itself may do so before its execution ends: the trace
+        waits for that.
+        """
+        self._at_worker = there
+        if self._ended and not there:
+            self._hand_on()
+
     def responded(self, response: InferResponse, *, first: bool) -> None:
         """Note a response and its outputs."""
         if first:
@@ -119,6 +130,11 @@ class Trace:
 
         A trace that no model saw is dropped.
         """
+        self._ended = True
+        if not self._at_worker:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
         end, self._end = self._end, _nothing
         if any(isinstance(entry, Identity) for entry in self.entries):
             end(self)

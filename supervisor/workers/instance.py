@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Protocol
 
 from ...ipc import messages
@@ -416,6 +417,9 @@ class Instance:
         orphans = list(self._open.values()) if self._warmup is None else []
         self._warmup = None
         self._open.clear()
+        for work in chain.from_iterable(self._batches.values()):
+            if work.request.trace is not None:
+                work.request.trace.at_worker(False)
         self._batches.clear()
         if self.state is WorkerState.STOPPING:
             self._move(WorkerEvent.EXITED)

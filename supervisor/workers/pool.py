@@ -243,6 +243,9 @@ class Pool:
             log.exception("a batch for model instance '%s' cannot be sent", instance.name)
             asyncio.get_running_loop().call_soon(self._not_sent, batch, error)
             return
+        for work in batch:
+            if work.request.trace is not None:
+                work.request.trace.at_worker(True)
         if self._idle:
             self._spare.append(self._idle.pop())
         else:
@@ -361,6 +364,7 @@ def _stamp(trace: RequestTrace, message: messages.Executed) -> None:
     trace.stamp("COMPUTE_INPUT_END", message.input_end_ns)
     trace.stamp("COMPUTE_OUTPUT_START", message.output_start_ns)
     trace.stamp("COMPUTE_END", message.end_ns)
+    trace.at_worker(False)
 
 
 def _outcome(work: Work, response: messages.Response) -> ResponseOutcome:
