@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from .errors import StatusError
-from .tensor import Tensor
+from .tensor import Region, Tensor
 
 #: Sequence flags of a request, as Triton numbers them.
 FLAG_SEQUENCE_START = 1
@@ -88,6 +88,23 @@ class AttachArena(msgspec.Struct, tag="attach", array_like=True):
     size: int
 
 
+class AttachRegion(msgspec.Struct, tag="attach_region", array_like=True):
+    """The descriptor of a client's region follows on the lifeline under this number.
+
+    `name` is the client's, for messages to it; the region ends at byte `end` of the segment.
+    """
+
+    number: int
+    name: str
+    end: int
+
+
+class DetachRegion(msgspec.Struct, tag="detach_region", array_like=True):
+    """No request uses this region any more, nor will one: let go of it."""
+
+    number: int
+
+
 class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     """One inference request of a batch; `key` names it in every answer."""
 
@@ -101,6 +118,8 @@ class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     flags: int = 0
     priority: int = 0
     timeout_us: int = 0
+    #: The outputs that go into clients' regions, by name; the others are sent.
+    places: dict[str, Region] = {}
 
 
 class Execute(msgspec.Struct, tag="execute", array_like=True, gc=False):
@@ -130,7 +149,18 @@ class Stop(msgspec.Struct, tag="stop", array_like=True):
     """Finalize the model, answer Stopped, and exit."""
 
 
-ToWorker = Describe | Load | AttachArena | Execute | Release | Cancel | Trim | Stop
+ToWorker = (
+    Describe
+    | Load
+    | AttachArena
+    | AttachRegion
+    | DetachRegion
+    | Execute
+    | Release
+    | Cancel
+    | Trim
+    | Stop
+)
 
 
 # --- worker to supervisor -------------------------------------------------------------------------

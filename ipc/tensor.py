@@ -32,24 +32,37 @@ class Span(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     size: int
 
 
+class Region(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
+    """Bytes of a region of shared memory that a client has registered.
+
+    `region` is the number under which its descriptor got across, `offset` counts from the start of
+    the client's segment. The client owns the bytes, and may change or remove them at any time.
+    """
+
+    region: int
+    offset: int
+    size: int
+
+
 class Tensor(msgspec.Struct, array_like=True, gc=False):
     """One tensor of a request or a response, ready to be sent to the other process.
 
     `shape` is what the client or the model said, batch dimension included. `data` is row-major and
-    little-endian: the bytes themselves (borrowed: the exporter must outlive the tensor) or the
-    span that holds them. BYTES elements are framed, each by its length as a uint32.
+    little-endian: the bytes themselves (borrowed: the exporter must outlive the tensor), the span
+    that holds them, or the place in a client's region. BYTES elements are framed, each by its
+    length as a uint32.
     """
 
     name: str
     datatype: DataType
     shape: tuple[int, ...]
-    data: memoryview | Span
+    data: memoryview | Span | Region
 
     @property
     def byte_size(self) -> int:
         """How many bytes the tensor occupies, wherever it is."""
         data = self.data
-        return data.size if isinstance(data, Span) else len(data)
+        return len(data) if isinstance(data, memoryview) else data.size
 
 
 def element_count(shape: Iterable[int]) -> int:

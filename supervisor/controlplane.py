@@ -9,6 +9,7 @@ from ..ipc.dtypes import from_config
 from ..ipc.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from .config.schema import ModelConfig, ModelInput, ModelOutput
 from .log import ServerLog
+from .memory.regions import Regions
 from .models.index import ModelIndex
 from .models.manager import ModelManager
 from .settings import LogSettings
@@ -21,6 +22,7 @@ EXTENSIONS = [
     "model_repository",
     "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
@@ -75,6 +77,8 @@ class ControlPlane:
         self._traces = traces or Traces()
         self._metadata = ServerMetadata(server_id, server_version, EXTENSIONS)
         self._exiting = False
+        #: The shared memory that clients have registered.
+        self.regions = Regions()
 
     @property
     def exiting(self) -> bool:

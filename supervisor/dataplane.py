@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..ipc.errors import InternalError, StatusError, UnsupportedError
+from ..ipc.tensor import Region
 from .classification import classify
 from .config.schema import ModelConfig
 from .memory.buffers import InputLease
+from .memory.regions import Place, Regions
 from .models.model import ServedVersion
 from .request import InferRequest, InferResponse, Lease
 from .scheduling.scheduler import Work
@@ -46,10 +48,13 @@ class Stream:
 class DataPlane:
     """Inference on whatever models are served now."""
 
-    def __init__(self, versions: Versions, traces: Traces | None = None) -> None:
+    def __init__(
+        self, versions: Versions, traces: Traces | None = None, regions: Regions | None = None
+    ) -> None:
         self._versions = versions
         #: Whoever makes a request asks here whether it is traced.
         self.traces = traces or Traces()
+        self._regions = Regions() if regions is None else regions
 
     def config(self, model: str, version: int | None) -> ModelConfig:
         """The configuration of a served version. Raises NotFoundError or UnavailableError."""
@@ -61,6 +66,16 @@ class DataPlane:
         Raises NotFoundError or UnavailableError: for the model, or when no memory is left.
         """
         return self._versions.version(model, version).lease(size)
+
+    def use_region(self, request: InferRequest, place: Place) -> Region:
+        """Have the request use a place in a client's region until it is answered.
+
+        Raises NotFoundError for an unknown region, InvalidArgumentError for a place beyond it.
+        """
+        use, region = self._regions.use(place)
+        request.leases.append(use)
+        request.regions.append(use)
+        return region
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """Run a request that has exactly one response.
@@ -118,7 +133,11 @@ class DataPlane:
                 holder = lease.arena.holder
                 if isinstance(holder, ServedVersion):
                     return holder
-        return self._versions.version(request.model, request.version)
+        try:
+            return self._versions.version(request.model, request.version)
+        except StatusError:
+            _give_back(request)
+            raise
 
 
 class _Answer:

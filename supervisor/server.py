@@ -136,10 +136,10 @@ class Server:
             settings, Loader(settings, surroundings), self._retired, runtime_directory
         )
         self._traces = _traces(settings)
-        self._dataplane = DataPlane(self._manager, self._traces)
         self._controlplane = ControlPlane(
             self._manager, settings.server_id, __version__, server_log, self._traces
         )
+        self._dataplane = DataPlane(self._manager, self._traces, self._controlplane.regions)
         policy = policy_of(settings)
         self._http_access = http_access(policy, settings.http.restricted_apis)
         self._grpc_access = grpc_access(policy, settings.grpc.restricted_protocols)
@@ -197,6 +197,7 @@ class Server:
             self._trimming.cancel()
         in_time = left > 0 or not running
         in_time &= await self._manager.stop(left, max(left, _LEAST_STOP_TIME))
+        self._controlplane.regions.close()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         await asyncio.to_thread(self._traces.close)

@@ -17,8 +17,10 @@ from ..ipc.channel import WorkerChannel
 from ..ipc.errors import UnavailableError
 from ..ipc.messages import (
     AttachArena,
+    AttachRegion,
     Cancel,
     Describe,
+    DetachRegion,
     Execute,
     Load,
     Release,
@@ -28,7 +30,7 @@ from ..ipc.messages import (
 )
 
 #: What the main loop does, one after the other.
-Work = Describe | Load | AttachArena | Execute | Trim | Stop
+Work = Describe | Load | AttachArena | AttachRegion | DetachRegion | Execute | Trim | Stop
 
 
 class Inbox:

@@ -132,7 +132,7 @@ class Instance:
             return input_end or now, now
         for (request, _), arrays in zip(received, scattered, strict=True):
             try:
-                responses.append(self._answer(request.key, request.outputs, arrays, {}, True))
+                responses.append(self._answer(request, arrays, {}, True))
             except FAILURES as error:
                 responses.append(self._failure(request.key, error))
         return input_end, output_start
@@ -167,9 +167,10 @@ class Instance:
             except FAILURES as error:
                 output_start = time.monotonic_ns()
                 results = [Response(error=self._status_of(error))] * len(requests)
+        asked = {request.key: request for request, _ in received}
         for request, result in zip(requests, results, strict=True):
             if result is not None and self._inbox.finish(request.key):
-                responses.append(self._response(request.key, request.outputs, result, True))
+                responses.append(self._response(asked[request.key], result, True))
         return input_end, output_start
 
     def _requests(
@@ -198,7 +199,7 @@ class Instance:
                     request.flags,
                     request.priority,
                     request.timeout_us,
-                    partial(self.respond, key, request.outputs, started_ns),
+                    partial(self.respond, request, started_ns),
                     partial(self._inbox.is_cancelled, key),
                 )
             )
@@ -206,8 +207,7 @@ class Instance:
 
     def respond(
         self,
-        key: int,
-        wanted: list[str],
+        asked: messages.Request,
         started_ns: int,
         response: Response | None,
         final: bool,
@@ -217,40 +217,40 @@ class Instance:
         What comes after the final response is dropped: a request is answered once. A response that
         cannot be sent leaves as an error.
         """
+        key = asked.key
         if not (self._inbox.finish(key) if final else self._inbox.is_open(key)):
             return
         output_start_ns = time.monotonic_ns() if started_ns else 0
         if response is None:
             answer = messages.Response(key, [], final)
         else:
-            answer = self._response(key, wanted, response, final)
+            answer = self._response(asked, response, final)
         self._memory.hand_over(answer.outputs)
         end_ns = time.monotonic_ns() if started_ns else 0
         self._channel.send(Responded(answer, started_ns, output_start_ns, end_ns))
 
     def _response(
-        self, key: int, wanted: list[str], response: Response, final: bool
+        self, asked: messages.Request, response: Response, final: bool
     ) -> messages.Response:
         """What a RequestBackend answered, as it is sent; an error where it cannot be."""
         try:
             if response.error is not None:
-                failure = self._failure(key, response.error, final)
+                failure = self._failure(asked.key, response.error, final)
                 failure.deliberate = response.deliberate
                 return failure
             outputs, shapes = response.outputs, self._shapes
             if shapes.outputs:
-                outputs = {name: array for name, array in outputs.items() if name in wanted}
+                outputs = {name: array for name, array in outputs.items() if name in asked.outputs}
                 outputs = batch.from_graph_shape(outputs, shapes.outputs, shapes.batching)
-            return self._answer(key, wanted, outputs, response.parameters, final)
+            return self._answer(asked, outputs, response.parameters, final)
         except FAILURES as error:
-            return self._failure(key, error, final)
+            return self._failure(asked.key, error, final)
 
     # --- answers ----------------------------------------------------------------------------------
 
     def _answer(
         self,
-        key: int,
-        wanted: list[str],
+        asked: messages.Request,
         arrays: dict[str, Array],
         parameters: dict[str, Parameter],
         final: bool,
@@ -258,16 +258,20 @@ class Instance:
         """A response with these outputs. Raises whatever is wrong with them; nothing is kept."""
         if parameters:
             parameters = self._sendable(parameters)
+        memory, wanted, places = self._memory, asked.outputs, asked.places
         tensors: list[Tensor] = []
         try:
             for name, array in arrays.items():
                 if name in wanted:
-                    tensors.append(self._memory.place(name, array, self._inbox.wait_for))
+                    if places and name in places:
+                        tensors.append(memory.place_in_region(name, array, places[name]))
+                    else:
+                        tensors.append(memory.place(name, array, self._inbox.wait_for))
         except BaseException:
             self._memory.discard(tensors)
             self._inbox.wake()
             raise
-        return messages.Response(key, tensors, final, None, parameters)
+        return messages.Response(asked.key, tensors, final, None, parameters)
 
     def _sendable(self, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
         """The parameters as the supervisor will read them. Raises InternalError if it could not."""

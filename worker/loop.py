@@ -12,8 +12,10 @@ from ..ipc.descriptors import DescriptorInbox
 from ..ipc.errors import InternalError, StatusError
 from ..ipc.messages import (
     AttachArena,
+    AttachRegion,
     Describe,
     Described,
+    DetachRegion,
     Execute,
     Load,
     Loaded,
@@ -65,11 +67,25 @@ class Worker:
             elif isinstance(message, AttachArena):
                 descriptor = self._descriptors.take(message.number)
                 self._memory.attach(message.number, descriptor, message.size)
+            elif isinstance(message, AttachRegion):
+                self._attach_region(message)
+            elif isinstance(message, DetachRegion):
+                self._memory.regions.detach(message.number)
             elif isinstance(message, Stop):
                 self._stop()
                 return
             elif not self._prepare(message):
                 return
+
+    def _attach_region(self, message: AttachRegion) -> None:
+        try:
+            descriptor = self._descriptors.take(message.number)
+        except ConnectionError:
+            raise
+        except OSError as error:  # the requests that name the region fail, and say so
+            log.error("shared memory region '%s' cannot be had: %s", message.name, error)
+        else:
+            self._memory.regions.attach(message.number, message.name, descriptor, message.end)
 
     def _prepare(self, message: Describe | Load) -> bool:
         """Describe or load the model; False when that failed and the process should end."""

@@ -15,6 +15,7 @@ from ..ipc.errors import InternalError, InvalidArgumentError, UnavailableError
 from ..ipc.tensor import (
     INLINE_LIMIT_BYTES,
     FramingError,
+    Region,
     Span,
     Tensor,
     decode_bytes,
@@ -22,9 +23,13 @@ from ..ipc.tensor import (
     encode_bytes,
 )
 from .backend import Array
+from .regions import ClientRegions
 
 #: The number of the worker's own output arena.
 OUTPUT_ARENA = 0
+
+#: The boundaries on which elements of every data type may lie.
+_ALIGNMENT_BYTES = 8
 
 
 #: Waits until a condition holds, and lets others do meanwhile what makes it hold.
@@ -41,6 +46,8 @@ class Memory:
     def __init__(self) -> None:
         #: Inputs are handed out writable. Set when the backend is known, before the first request.
         self.writable_inputs = False
+        #: What clients have registered, and requests have named.
+        self.regions = ClientRegions()
         self._descriptors: dict[int, tuple[int, int]] = {}
         self._mapped: dict[int, MappedArena] = {}
         self._output: Arena | None = None
@@ -68,19 +75,22 @@ class Memory:
     def array(self, tensor: Tensor, model: str, request_id: str) -> Array:
         """The tensor as an array of its shape, without copying where the bytes lie in an arena.
 
-        It aliases the arena until the request is answered. Raises InvalidArgumentError when the
+        It aliases the arena until the request is answered. Of a client's region, what the model may
+        write to is a copy. Raises InvalidArgumentError when the
         bytes do not add up; the names of model and request are for its message.
         """
         data = tensor.data
-        if isinstance(data, Span):
+        inline = False
+        if isinstance(data, memoryview):
+            view = data
+            inline = True
+        elif isinstance(data, Span):
             arena = self._mapped.get(data.arena)
             if arena is None:
                 arena = self._map(data.arena)
             view = arena.view(data.offset, data.size)
-            inline = False
         else:
-            view = data
-            inline = True
+            view = self._client_bytes(data, tensor.datatype)
         if tensor.datatype == "BYTES":
             try:
                 return decode_bytes(view, element_count(tensor.shape)).reshape(tensor.shape)
@@ -97,6 +107,27 @@ class Memory:
         if inline and self.writable_inputs:
             return array.copy()  # the message's bytes are immutable, and these are few
         return array
+
+    def place_in_region(self, name: str, array: Array, place: Region) -> Tensor:
+        """Write an output to where its client wants it, and return what is told of it.
+
+        Raises InternalError when its dtype has no Triton datatype or the place is too small for
+        it, InvalidArgumentError when the client has taken the place away.
+        """
+        try:
+            datatype = from_numpy(array.dtype)
+        except ValueError as error:
+            raise InternalError(f"output '{name}': {error}") from None
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        data = _bytes_of(array, datatype)
+        if len(data) > place.size:
+            raise InternalError(
+                f"shared memory size specified with the request for output '{name}' "
+                f"({place.size} bytes) should be at least {len(data)} bytes to hold the results"
+            )
+        self.regions[place].write(place, data)
+        return Tensor(name, datatype, array.shape, place)
 
     def place(self, name: str, array: Array, wait_for: WaitFor) -> Tensor:
         """Turn an output into a tensor: inline when it is small, else a span of the output arena.
@@ -156,6 +187,16 @@ class Memory:
             with self._lock:
                 self._output.trim()
 
+    def _client_bytes(self, place: Region, datatype: str) -> memoryview:
+        region = self.regions[place]
+        if self.writable_inputs or datatype == "BYTES":
+            return memoryview(region.read(place))
+        view = region.view(place)
+        # What lies across its natural boundaries is slow to read, and libraries may expect better.
+        if np.frombuffer(view, np.uint8).__array_interface__["data"][0] % _ALIGNMENT_BYTES:
+            return memoryview(region.read(place))
+        return view
+
     def _allocate(self, name: str, size: int, wait_for: WaitFor) -> int:
         assert self._output is not None
         me = threading.get_ident()
@@ -196,3 +237,10 @@ class Memory:
         del self._descriptors[number]
         os.close(descriptor)  # the mapping holds on to the memory by itself
         return arena
+
+
+def _bytes_of(array: Array, datatype: str) -> memoryview:
+    """An array's bytes as they travel, row by row; copied only where they do not lie so."""
+    if datatype == "BYTES":
+        return memoryview(encode_bytes(array.ravel().tolist()))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

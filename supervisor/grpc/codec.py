@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from ...ipc.dtypes import DataType
 from ...ipc.errors import InternalError, InvalidArgumentError, StatusError
-from ...ipc.tensor import INLINE_LIMIT_BYTES, Tensor
+from ...ipc.tensor import INLINE_LIMIT_BYTES, Region, Tensor
 from ...proto import grpc_service_pb2 as pb
 from ..request import InferRequest, InferResponse, RequestedOutput, log_prefix
 from .contents import pack_contents
@@ -18,8 +18,8 @@ from .parameters import (
     FINAL_RESPONSE,
     add_parameters,
     classification,
-    refuse_shared_memory,
     set_request_parameters,
+    shared_memory,
 )
 from .wire import append_field, cut_field, nested
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: What Triton's transport says, with INTERNAL, of bytes that are not the message of the call.
 UNPARSABLE = "Unable to parse request"
+
+_NOTHING = memoryview(b"")
 
 _RAW_INPUT_CONTENTS = 7
 _RAW_OUTPUT_CONTENTS = 6
@@ -93,32 +95,56 @@ def decode_request(
     what the model thinks of the tensors is the data plane's to say.
     """
     model = message.model_name
-    request = InferRequest(model, version, _decode_inputs(message, raw_contents), id=message.id)
-    if message.outputs:
-        request.outputs = _decode_outputs(message)
-    parameters = message.parameters
-    if parameters:
-        set_request_parameters(request, parameters)
-    size = 0
-    for tensor in request.inputs:
-        length = len(cast(memoryview, tensor.data))
-        if length > INLINE_LIMIT_BYTES:
-            size += _aligned(length)
-    if size:
-        _place(request, size, dataplane)
+    request = InferRequest(model, version, [], id=message.id)
+    try:
+        request.inputs = _decode_inputs(message, raw_contents, request, dataplane)
+        if message.outputs:
+            request.outputs = _decode_outputs(message, request, dataplane)
+        parameters = message.parameters
+        if parameters:
+            set_request_parameters(request, parameters)
+        size = 0
+        for tensor in request.inputs:
+            length = _length(tensor)
+            if length > INLINE_LIMIT_BYTES:
+                size += _aligned(length)
+        if size:
+            _place(request, size, dataplane)
+    except BaseException:  # the data plane never sees the request
+        for hold in request.leases:
+            hold.release()
+        raise
     return request
 
 
-def _decode_inputs(message: pb.ModelInferRequest, raw_contents: RawContents) -> list[Tensor]:
+def _length(tensor: Tensor) -> int:
+    """The bytes of a tensor that came in the message; a client's region has none of them."""
+    data = tensor.data
+    return len(data) if isinstance(data, memoryview) else 0
+
+
+def _decode_inputs(
+    message: pb.ModelInferRequest,
+    raw_contents: RawContents,
+    request: InferRequest,
+    dataplane: DataPlane,
+) -> list[Tensor]:
     inputs: list[Tensor] = []
     raw_count = len(raw_contents)
     raw_used = 0
     for tensor in message.inputs:
         name = tensor.name
         parameters = tensor.parameters
-        if parameters:
-            refuse_shared_memory("input", name, message.model_name, parameters)
-        if tensor.HasField("contents"):
+        place = shared_memory(name, parameters) if parameters else None
+        data: memoryview | Region
+        if place is not None:
+            if tensor.HasField("contents"):
+                raise InvalidArgumentError(
+                    "unexpected 'content' provided when using shared memory for input tensor "
+                    f"'{name}' for model '{message.model_name}'"
+                )
+            data = dataplane.use_region(request, place)
+        elif tensor.HasField("contents"):
             if raw_count:
                 raise InvalidArgumentError(
                     "contents field must not be specified when using raw_input_contents "
@@ -139,19 +165,27 @@ def _decode_inputs(message: pb.ModelInferRequest, raw_contents: RawContents) -> 
     return inputs
 
 
-def _decode_outputs(message: pb.ModelInferRequest) -> list[RequestedOutput]:
+def _decode_outputs(
+    message: pb.ModelInferRequest, request: InferRequest, dataplane: DataPlane
+) -> list[RequestedOutput]:
     outputs: dict[str, RequestedOutput] = {}
     for output in message.outputs:
         name = output.name
         classes = 0
+        place = None
         parameters = output.parameters
         if parameters:
-            refuse_shared_memory("output", name, message.model_name, parameters)
+            place = shared_memory(name, parameters)
             classes = classification(parameters)
+            if place is not None and classes:
+                raise InvalidArgumentError(
+                    "output can't set both 'shared_memory_region' and 'classification'"
+                )
         if name in outputs:
             prefix = log_prefix(message.id)
             raise InvalidArgumentError(f"{prefix}output '{name}' already exists in request")
-        outputs[name] = RequestedOutput(name, classes)
+        region = None if place is None else dataplane.use_region(request, place)
+        outputs[name] = RequestedOutput(name, classes, region)
     return list(outputs.values())
 
 
@@ -161,9 +195,9 @@ def _place(request: InferRequest, size: int, dataplane: DataPlane) -> None:
     offset = 0
     try:
         for tensor in request.inputs:
-            data = cast(memoryview, tensor.data)
-            length = len(data)
+            length = _length(tensor)
             if length > INLINE_LIMIT_BYTES:
+                data = cast(memoryview, tensor.data)
                 lease.write(offset, data)
                 tensor.data = lease.span(offset, length)
                 offset += _aligned(length)
@@ -225,6 +259,8 @@ def _response_message(response: InferResponse) -> pb.ModelInferResponse:
 def _encode(message: pb.ModelInferResponse, response: InferResponse) -> list[bytes | memoryview]:
     parts: list[bytes | memoryview] = [message.SerializeToString()]
     for tensor in response.outputs:
-        # The data plane gives outputs as memoryviews, wherever the worker left them.
-        append_field(parts, _RAW_OUTPUT_CONTENTS, cast(memoryview, tensor.data))
+        data = tensor.data
+        # What was written to the client's region is not sent, and still counted.
+        sent = data if isinstance(data, memoryview) else _NOTHING
+        append_field(parts, _RAW_OUTPUT_CONTENTS, sent)
     return parts

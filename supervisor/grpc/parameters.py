@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 
-from ...ipc.errors import InvalidArgumentError, UnsupportedError
+from ...ipc.errors import InvalidArgumentError
 from ...ipc.messages import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, Parameter
 from ...proto import grpc_service_pb2 as pb
+from ..memory.regions import Place
 from ..request import InferRequest
 
 #: Asks a stream for the final response even where it holds no outputs.
@@ -76,15 +77,43 @@ def classification(parameters: Parameters) -> int:
     return value.int64_param
 
 
-def refuse_shared_memory(kind: str, name: str, model: str, parameters: Parameters) -> None:
-    """Raise UnsupportedError when a tensor is to be read from, or written to, a client's region."""
-    if _SHARED_MEMORY_REGION in parameters:
-        region = parameters[_SHARED_MEMORY_REGION].string_param
-        raise UnsupportedError(
-            f"{kind} '{name}' for model '{model}' is placed in shared memory region '{region}', "
-            "but this server does not offer shared memory to clients: "
-            "send and receive the tensor in the messages"
+def shared_memory(name: str, parameters: Parameters) -> Place | None:
+    """Where in a client's region a tensor is, or None when it travels in the message.
+
+    Raises InvalidArgumentError for parameters that say it by half, or in another type.
+    """
+    offset = _region_part(name, parameters, "shared_memory_offset")
+    byte_size = _region_part(name, parameters, "shared_memory_byte_size")
+    if _SHARED_MEMORY_REGION not in parameters:
+        return None
+    value = parameters[_SHARED_MEMORY_REGION]
+    if value.WhichOneof(_CHOICE) != "string_param":
+        raise InvalidArgumentError(
+            f"invalid value type for '{_SHARED_MEMORY_REGION}' parameter for tensor '{name}', "
+            "expected string_param."
         )
+    if byte_size is None:
+        raise InvalidArgumentError(
+            f"'shared_memory_byte_size' must be specified along with '{_SHARED_MEMORY_REGION}' "
+            f"parameter for tensor '{name}'"
+        )
+    return Place(value.string_param, offset or 0, byte_size)
+
+
+def _region_part(name: str, parameters: Parameters, key: str) -> int | None:
+    if key not in parameters:
+        return None
+    if _SHARED_MEMORY_REGION not in parameters:
+        raise InvalidArgumentError(
+            f"'{key}' can not be specified without '{_SHARED_MEMORY_REGION}' parameter for tensor "
+            f"'{name}'"
+        )
+    value = parameters[key]
+    if value.WhichOneof(_CHOICE) != "int64_param":
+        raise InvalidArgumentError(
+            f"invalid value type for '{key}' parameter for tensor '{name}', expected int64_param."
+        )
+    return value.int64_param
 
 
 def add_parameters(

@@ -13,6 +13,7 @@ from ..config.parse import to_proto
 from ..request import InferRequest, RequestTrace
 from .codec import UNPARSABLE, decode_request, encode_response, parse_infer_request, parse_version
 from .settings import SettingsService
+from .shared_memory import SharedMemoryService
 from .statistics import add_statistics
 
 if TYPE_CHECKING:
@@ -25,21 +26,6 @@ UnaryCall = Callable[[bytes], Awaitable[bytes]]
 _PATH = "/inference.GRPCInferenceService/"
 INFER_PATH = _PATH + "ModelInfer"
 STREAM_PATH = _PATH + "ModelStreamInfer"
-
-_SHARED_MEMORY = (
-    "shared memory of clients is not offered by this server: "
-    "send and receive tensors in the messages of ModelInfer"
-)
-
-#: The calls that this server does not offer, and what it says instead.
-_UNSUPPORTED = {
-    "SystemSharedMemoryStatus": _SHARED_MEMORY,
-    "SystemSharedMemoryRegister": _SHARED_MEMORY,
-    "SystemSharedMemoryUnregister": _SHARED_MEMORY,
-    "CudaSharedMemoryStatus": _SHARED_MEMORY,
-    "CudaSharedMemoryRegister": _SHARED_MEMORY,
-    "CudaSharedMemoryUnregister": _SHARED_MEMORY,
-}
 
 DECOUPLED_REFUSED = "ModelInfer RPC doesn't support models with decoupled transaction policy"
 
@@ -66,13 +52,6 @@ def unary(
     return call
 
 
-def _unsupported(sentence: str) -> UnaryCall:
-    async def call(_: bytes) -> bytes:
-        raise UnsupportedError(sentence)
-
-    return call
-
-
 class InferenceService:
     """The unary calls of Triton's service: each asks one of the two planes and translates."""
 
@@ -83,6 +62,7 @@ class InferenceService:
     def unary_calls(self) -> dict[str, UnaryCall]:
         """Every unary call of the service by its path."""
         settings = SettingsService(self._controlplane)
+        memory = SharedMemoryService(self._controlplane.regions)
         calls: dict[str, UnaryCall] = {
             "ServerLive": unary(pb.ServerLiveRequest.FromString, self.server_live),
             "ServerReady": unary(pb.ServerReadyRequest.FromString, self.server_ready),
@@ -101,8 +81,25 @@ class InferenceService:
             ),
             "TraceSetting": unary(pb.TraceSettingRequest.FromString, settings.trace_setting),
             "LogSettings": unary(pb.LogSettingsRequest.FromString, settings.log_settings),
+            "SystemSharedMemoryStatus": unary(
+                pb.SystemSharedMemoryStatusRequest.FromString, memory.system_status
+            ),
+            "SystemSharedMemoryRegister": unary(
+                pb.SystemSharedMemoryRegisterRequest.FromString, memory.system_register
+            ),
+            "SystemSharedMemoryUnregister": unary(
+                pb.SystemSharedMemoryUnregisterRequest.FromString, memory.system_unregister
+            ),
+            "CudaSharedMemoryStatus": unary(
+                pb.CudaSharedMemoryStatusRequest.FromString, memory.cuda_status
+            ),
+            "CudaSharedMemoryRegister": unary(
+                pb.CudaSharedMemoryRegisterRequest.FromString, memory.cuda_register
+            ),
+            "CudaSharedMemoryUnregister": unary(
+                pb.CudaSharedMemoryUnregisterRequest.FromString, memory.cuda_unregister
+            ),
         }
-        calls |= {name: _unsupported(sentence) for name, sentence in _UNSUPPORTED.items()}
         return {_PATH + name: call for name, call in calls.items()}
 
     async def model_infer(self, data: bytes, forwarded: Mapping[str, str] | None = None) -> bytes:

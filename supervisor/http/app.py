@@ -21,6 +21,7 @@ from .infer import InferEndpoint
 from .management import Management
 from .reply import JSON, TEXT, Reply, error_body, error_reply
 from .settings import SettingsEndpoints
+from .shared_memory import SharedMemoryEndpoints
 
 if TYPE_CHECKING:
     from ..access import Access
@@ -35,7 +36,7 @@ Endpoint = Callable[..., Awaitable[Reply]]
 _MODELS = "/v2/models/"
 _REPOSITORY = re.compile(r"/v2/repository(?:/([^/]+))?/(?:(index)|models/([^/]+)/(load|unload))")
 _SHARED_MEMORY = re.compile(
-    r"/v2/(system|cuda)sharedmemory(?:/region/[^/]+)?/(status|register|unregister)"
+    r"/v2/(system|cuda)sharedmemory(?:/region/([^/]+))?/(status|register|unregister)"
 )
 
 
@@ -100,6 +101,16 @@ class App:
             "index": Route("POST", "model-repository", management.index),
             "load": Route("POST", "model-repository", management.load, changes=True),
             "unload": Route("POST", "model-repository", management.unload, changes=True),
+        }
+        memory = SharedMemoryEndpoints(controlplane, max_input_size)
+        self._memory = {
+            (kind, action): Route(
+                "GET" if action == "status" else "POST",
+                "shared-memory",
+                endpoint,
+                changes=action != "status",
+            )
+            for (kind, action), endpoint in memory.endpoints().items()
         }
         self._running = 0
         self._drained: asyncio.Event | None = None
@@ -176,8 +187,10 @@ class App:
             return route, ()
         if path.startswith(_MODELS):
             return self._find_model(path[len(_MODELS) :].split("/"))
-        if _SHARED_MEMORY.fullmatch(path):
-            return _later("shared-memory", "shared-memory", changes=True), ()
+        found = _SHARED_MEMORY.fullmatch(path)
+        if found is not None:
+            kind, region, action = found.groups()
+            return self._memory[kind, action], (_name(region or ""),)
         found = _REPOSITORY.fullmatch(path)
         if found is None:
             return None
@@ -200,20 +213,20 @@ class App:
         if route is None or not name or (rest and not kind):
             return None
         if version is None:
-            return route, (_model_name(name), None)
+            return route, (_name(name), None)
         if kind == "trace/setting":
             return None
-        return route, (_model_name(name), _version(version))
+        return route, (_name(name), _version(version))
 
 
-def _model_name(segment: str) -> str:
-    """The name that a path segment spells; quoted bytes that are no text spell no model's name."""
+def _name(segment: str) -> str:
+    """The name that a path segment spells; quoted bytes that are no text spell nobody's name."""
     return unquote(segment) if "%" in segment else segment
 
 
 def _repository_name(segment: str) -> str:
     """The name that a path segment spells, or the segment as it is where that can be no model's."""
-    name = _model_name(segment)
+    name = _name(segment)
     return name if is_name(name) else segment
 
 
@@ -224,15 +237,6 @@ def _version(digits: str) -> int:
             "(details: stol), version should be an integral value > 0"
         )
     return int(digits)
-
-
-def _later(extension: str, category: Category, changes: bool = False) -> Route:
-    async def refuse(http: web.BaseRequest, *arguments: object) -> Reply:
-        raise UnsupportedError(
-            f"the {extension} extension is not offered by this version of the server yet"
-        )
-
-    return Route("", category, refuse, changes=changes)
 
 
 async def _refuse_repository(http: web.BaseRequest) -> Reply:

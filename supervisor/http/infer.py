@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from ...ipc.errors import InvalidArgumentError, StatusError, UnsupportedError
-from ...ipc.tensor import INLINE_LIMIT_BYTES
+from ...ipc.tensor import INLINE_LIMIT_BYTES, Tensor
 from ..forwarding import HeaderForwarding
 from ..request import InferRequest, InferResponse, Lease, RequestTrace
 from .binary_codec import HEADER_LENGTH, check_sizes, header_length, raw_input
@@ -26,6 +26,7 @@ from .compression import (
 from .json_codec import (
     OutputForms,
     ParsedRequest,
+    Places,
     decode_request,
     document_too_large,
     encode_response,
@@ -206,10 +207,12 @@ class InferEndpoint:
 
     async def _place(self, parsed: ParsedRequest, received: _Received) -> None:
         """Bring every input's bytes to where the worker finds them: large ones into a lease."""
+        if parsed.places is not None:
+            self._use_regions(parsed.request, parsed.places)
         behind = inline = largest = 0
         for tensor, size in zip(parsed.request.inputs, parsed.sizes, strict=True):
             if size is None:
-                size = tensor.byte_size
+                size = _size_here(tensor)
             else:
                 behind += size
                 if size <= INLINE_LIMIT_BYTES:
@@ -232,10 +235,16 @@ class InferEndpoint:
                 tensor.data = rest[at : at + size]
                 at += size
 
+    def _use_regions(self, request: InferRequest, places: Places) -> None:
+        for index, place in places.inputs.items():
+            request.inputs[index].data = self._dataplane.use_region(request, place)
+        for index, place in places.outputs.items():
+            request.outputs[index].place = self._dataplane.use_region(request, place)
+
     async def _place_large(self, parsed: ParsedRequest, stream: BodyStream) -> None:
         request = parsed.request
         sizes = [
-            tensor.byte_size if declared is None else declared
+            _size_here(tensor) if declared is None else declared
             for tensor, declared in zip(request.inputs, parsed.sizes, strict=True)
         ]
         offsets, total = _offsets(sizes)
@@ -253,6 +262,12 @@ class InferEndpoint:
             else:
                 await stream.read_into(_writer(lease, offset), size)
             tensor.data = lease.span(offset, size)
+
+
+def _size_here(tensor: Tensor) -> int:
+    """The bytes of a tensor that came with the document; a client's region has none of them."""
+    data = tensor.data
+    return len(data) if isinstance(data, memoryview) else 0
 
 
 def _writer(lease: Lease, offset: int) -> Callable[[int, memoryview], None]:
@@ -294,5 +309,5 @@ def _is_large_document(response: InferResponse, forms: OutputForms) -> bool:
     size = 0
     for tensor in response.outputs:
         if not forms.is_binary(tensor.name):
-            size += tensor.byte_size
+            size += _size_here(tensor)
     return size > THREAD_LIMIT_BYTES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import msgspec
 import orjson
@@ -13,6 +13,7 @@ from ...ipc.dtypes import DATATYPES, DataType
 from ...ipc.errors import InternalError, InvalidArgumentError
 from ...ipc.messages import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, Parameter
 from ...ipc.tensor import Tensor
+from ..memory.regions import Place
 from ..request import InferRequest, InferResponse, RequestedOutput
 from . import json_document, json_tensor
 
@@ -32,16 +33,26 @@ class OutputForms(msgspec.Struct, frozen=True):
         return self.named.get(name, self.default)
 
 
+class Places(msgspec.Struct):
+    """The tensors of a request that are in clients' regions, by their index."""
+
+    inputs: dict[int, Place] = {}
+    outputs: dict[int, Place] = {}
+
+
 class ParsedRequest(msgspec.Struct, frozen=True):
     """A request as far as its document tells it.
 
     `sizes` has the number of bytes that each input has behind the document, None for an input
-    whose data were in the document; the data of the former are still empty.
+    whose data were in the document; the data of the former are still empty. So are those of the
+    inputs whose data are in clients' regions: `places` has them by their index, and the outputs
+    that go there by theirs.
     """
 
     request: InferRequest
     sizes: list[int | None]
     forms: OutputForms
+    places: Places | None = None
 
 
 def document_too_large(size: int, limit: int) -> InvalidArgumentError:
@@ -68,22 +79,29 @@ def decode_request(
     if document.parameters:
         binary_output = _apply_parameters(request, document.parameters)
     sizes: list[int | None] = []
-    for entry in document.inputs:
+    places: Places | None = None
+    for index, entry in enumerate(document.inputs):
         tensor, size = _input(entry, limit)
         request.inputs.append(tensor)
         sizes.append(size)
+        if entry.parameters.shared_memory_region is not UNSET:
+            places = places or Places()
+            places.inputs[index] = entry.parameters.place()
     if len(sizes) > 1:
         _refuse_duplicates(request, "input", [tensor.name for tensor in request.inputs])
     if not document.outputs:
-        return ParsedRequest(request, sizes, _DEFAULT_FORMS[binary_output])
+        return ParsedRequest(request, sizes, _DEFAULT_FORMS[binary_output], places)
     named: dict[str, bool] = {}
-    for output in document.outputs:
+    for index, output in enumerate(document.outputs):
         given = output.parameters
+        if given.shared_memory_region is not UNSET:
+            places = places or Places()
+            places.outputs[index] = given.place()
         named[output.name] = given.binary_data
         request.outputs.append(RequestedOutput(output.name, given.classification))
     if len(named) != len(request.outputs):
         _refuse_duplicates(request, "output", [output.name for output in request.outputs])
-    return ParsedRequest(request, sizes, OutputForms(named, binary_output))
+    return ParsedRequest(request, sizes, OutputForms(named, binary_output), places)
 
 
 _DEFAULT_FORMS = {False: OutputForms(), True: OutputForms(default=True)}
@@ -94,6 +112,8 @@ def _input(entry: json_document.InputEntry, limit: int) -> tuple[Tensor, int | N
     if not _is_datatype(datatype):
         raise InvalidArgumentError(f"invalid datatype for input {name}")
     declared = entry.parameters.binary_data_size
+    if entry.parameters.shared_memory_region is not UNSET:
+        return Tensor(name, datatype, tuple(shape), _EMPTY), None
     if declared is UNSET:
         data = json_tensor.decode(name, datatype, shape, entry.data, limit)
         return Tensor(name, datatype, tuple(shape), data), None
@@ -180,8 +200,10 @@ def encode_response(response: InferResponse, forms: OutputForms) -> tuple[bytes,
             "datatype": tensor.datatype,
             "shape": tensor.shape,
         }
-        if forms.named.get(tensor.name, forms.default):
-            data = cast("memoryview", tensor.data)
+        data = tensor.data
+        if not isinstance(data, memoryview):
+            pass  # it was written to the client's region
+        elif forms.named.get(tensor.name, forms.default):
             size = len(data)
             entry["parameters"] = {"binary_data_size": size}
             if size:

@@ -14,7 +14,8 @@ from typing import Annotated, Any, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ...ipc.errors import InternalError, InvalidArgumentError, StatusError, UnsupportedError
+from ...ipc.errors import InternalError, InvalidArgumentError
+from ..memory.regions import Place
 from .json_tensor import too_deep
 
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]
@@ -24,7 +25,13 @@ class InputParameters(msgspec.Struct, frozen=True):
     """What an input says about the place of its data."""
 
     binary_data_size: Unsigned | UnsetType = UNSET
-    shared_memory_region: Any = UNSET
+    shared_memory_region: str | UnsetType = UNSET
+    shared_memory_byte_size: Unsigned = 0
+    shared_memory_offset: Unsigned = 0
+
+    def place(self) -> Place:
+        """Where in a client's region the data are; only when that is set."""
+        return _place(self)
 
 
 class InputEntry(msgspec.Struct, frozen=True):
@@ -42,7 +49,13 @@ class OutputParameters(msgspec.Struct, frozen=True):
 
     classification: Unsigned = 0
     binary_data: bool = False
-    shared_memory_region: Any = UNSET
+    shared_memory_region: str | UnsetType = UNSET
+    shared_memory_byte_size: Unsigned = 0
+    shared_memory_offset: Unsigned = 0
+
+    def place(self) -> Place:
+        """Where in a client's region the output goes; only when that is set."""
+        return _place(self)
 
 
 class OutputEntry(msgspec.Struct, frozen=True):
@@ -50,6 +63,12 @@ class OutputEntry(msgspec.Struct, frozen=True):
 
     name: str
     parameters: OutputParameters = OutputParameters()
+
+
+def _place(parameters: InputParameters | OutputParameters) -> Place:
+    region = parameters.shared_memory_region
+    assert not isinstance(region, UnsetType)
+    return Place(region, parameters.shared_memory_offset, parameters.shared_memory_byte_size)
 
 
 class Document(msgspec.Struct):
@@ -68,7 +87,7 @@ def parse(data: bytes | memoryview) -> Document:
     """Read a request's document.
 
     Raises InternalError where Triton's JSON layer fails (which is HTTP 500), InvalidArgumentError
-    where an input has no or several sources of data, and UnsupportedError for shared memory.
+    where an input has no or several sources of data, or an output several forms.
     """
     try:
         document = _DECODER.decode(data)
@@ -78,10 +97,10 @@ def parse(data: bytes | memoryview) -> Document:
         given = entry.parameters
         has_size = given.binary_data_size is not UNSET
         if has_size is (entry.data is not UNSET) or given.shared_memory_region is not UNSET:
-            check_source(entry.name, entry.data, given.binary_data_size, given.shared_memory_region)
+            check_source(entry.data, given.binary_data_size, given.shared_memory_region)
     for output in document.outputs:
         if output.parameters.shared_memory_region is not UNSET:
-            _check_output_region(msgspec.to_builtins(output.parameters), output.name)
+            _check_output_region(msgspec.to_builtins(output.parameters))
     return document
 
 
@@ -161,14 +180,14 @@ def _read_input(entry: dict[str, Any]) -> InputEntry:
     data = entry.get("data", UNSET)
     size = parameters.get("binary_data_size", UNSET)
     region = parameters.get("shared_memory_region", UNSET)
-    check_source(entry.get("name"), data, size, region)
+    check_source(data, size, region)
     if size is not UNSET:
         size = unsigned(size, "Unable to parse 'binary_data_size'")
     return InputEntry(
         name=string(_member(entry, "name"), "name"),
         datatype=string(_member(entry, "datatype"), "datatype"),
         shape=[unsigned(extent, "Unable to parse 'shape'") for extent in _array(entry, "shape")],
-        parameters=InputParameters(binary_data_size=size),
+        parameters=InputParameters(size, *_read_place(parameters)),
         data=data,
     )
 
@@ -177,17 +196,31 @@ def _read_output(entry: dict[str, Any]) -> OutputEntry:
     parameters = _members(entry.get("parameters"))
     name = string(_member(entry, "name"), "name")
     if "shared_memory_region" in parameters:
-        _check_output_region(parameters, name)
+        _check_output_region(parameters)
     classes, binary = 0, False
     if "classification" in parameters:
         classes = unsigned(parameters["classification"], "Unable to set 'classification'")
     if "binary_data" in parameters:
         binary = boolean(parameters["binary_data"], "Unable to parse 'binary_data'")
-    return OutputEntry(name, OutputParameters(classification=classes, binary_data=binary))
+    return OutputEntry(name, OutputParameters(classes, binary, *_read_place(parameters)))
 
 
-def check_source(name: object, data: object, size: object, region: object) -> None:
-    """Raise unless exactly one of the three is set, and it is one that the server offers."""
+def _read_place(parameters: dict[str, Any]) -> tuple[str | UnsetType, int, int]:
+    """Region, size and offset; the last two mean nothing without the first."""
+    if "shared_memory_region" not in parameters:
+        return UNSET, 0, 0
+    region = string(parameters["shared_memory_region"], "shared_memory_region")
+    byte_size = parameters.get("shared_memory_byte_size", 0)
+    offset = parameters.get("shared_memory_offset", 0)
+    return (
+        region,
+        unsigned(byte_size, "Unable to parse 'shared_memory_byte_size'"),
+        unsigned(offset, "Unable to parse 'shared_memory_offset'"),
+    )
+
+
+def check_source(data: object, size: object, region: object) -> None:
+    """Raise InvalidArgumentError unless exactly one of the three is set."""
     sources = (
         ("data", data),
         ("binary_data_size", size),
@@ -202,24 +235,14 @@ def check_source(name: object, data: object, size: object, region: object) -> No
             "Input must set only one of the following fields: 'data', 'binary_data_size' in "
             f"'parameters', 'shared_memory_region' in 'parameters'. But{found}"
         )
-    if region is not UNSET:
-        raise _no_shared_memory(f"input '{name}'", region)
 
 
-def _check_output_region(parameters: dict[str, Any], name: str) -> None:
+def _check_output_region(parameters: dict[str, Any]) -> None:
     for other in ("classification", "binary_data"):
         if parameters.get(other):
             raise InvalidArgumentError(
                 f"Output can't set both 'shared_memory_region' and '{other}'"
             )
-    raise _no_shared_memory(f"output '{name}'", parameters["shared_memory_region"])
-
-
-def _no_shared_memory(tensor: str, region: object) -> StatusError:
-    return UnsupportedError(
-        f"{tensor} names the shared-memory region '{region}', but this version of the server does "
-        "not offer the shared-memory extensions yet; send the data with the request instead"
-    )
 
 
 def unsigned(value: object, what: str) -> int:

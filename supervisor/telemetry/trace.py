@@ -97,12 +97,12 @@ class Trace:
         if "TENSORS" in self.levels:
             for tensor in request.inputs:
                 data = tensor.data
-                # A copy: the memory is used again as soon as the request is answered.
-                self._tensor(
-                    "TENSOR_QUEUE_INPUT",
-                    tensor,
-                    read(data) if isinstance(data, Span) else bytes(data),
-                )
+                # A copy: the memory is used again as soon as the request is answered. A client's
+                # region is its own business, and not read.
+                copied = read(data) if isinstance(data, Span) else None
+                if isinstance(data, memoryview):
+                    copied = bytes(data)
+                self._tensor("TENSOR_QUEUE_INPUT", tensor, copied)
 
     def at_worker(self, there: bool) -> None:
         """The request has gone to a worker, or that is done with it.
@@ -121,9 +121,8 @@ class Trace:
         if "TENSORS" in self.levels:
             for tensor in response.outputs:
                 data = tensor.data
-                self._tensor(
-                    "TENSOR_BACKEND_OUTPUT", tensor, None if isinstance(data, Span) else data
-                )
+                known = data if isinstance(data, memoryview) else None
+                self._tensor("TENSOR_BACKEND_OUTPUT", tensor, known)
 
     def end(self) -> None:
         """The last response has left: hand the trace on; a second time is harmless.

@@ -156,6 +156,8 @@ class Instance:
         self._batches[number] = batch
         for work in batch:
             self._open[work.key] = work
+            if work.request.regions:
+                self._show_regions(work)
         try:
             self._send(messages.Execute(number, [request_message(work) for work in batch]))
         except Exception:
@@ -274,6 +276,11 @@ class Instance:
         self._send(
             messages.Load(recipe.files, self._config, recipe.instance, dict(recipe.backend_config))
         )
+
+    def _show_regions(self, work: Work) -> None:
+        assert self._process is not None
+        for use in work.request.regions:
+            use.show_to(self._process)
 
     def _give_back(self, offsets: list[int]) -> None:
         if self.state in ALIVE:

@@ -16,13 +16,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ...ipc.channel import Context, SupervisorChannel
 from ...ipc.descriptors import send_descriptor
 from ...ipc.lifeline import MARK, WORKER_MARK, kill_group, kill_marked
-from ...ipc.messages import AttachArena, FromWorker, ToWorker
+from ...ipc.messages import AttachArena, AttachRegion, DetachRegion, FromWorker, ToWorker
 from .output import OutputReader
 from .sentinel import Sentinel
 
@@ -83,6 +84,8 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._readers: list[OutputReader] = []
+        #: Descriptors that found the lifeline full, with their numbers; they are ours.
+        self._unsent: deque[tuple[int, int]] = deque()
         self._pidfd = -1
 
     def __repr__(self) -> str:
@@ -167,6 +170,46 @@ class WorkerProcess:
             return
         self._channel.send(AttachArena(number, size))
 
+    def attach_region(self, number: int, name: str, descriptor: int, end: int) -> None:
+        """Hand a client's region over, which ends at byte `end`; the caller keeps its descriptor.
+
+        A busy worker reads no descriptors: those that its lifeline cannot hold wait here.
+        """
+        assert self._lifeline is not None
+        self._channel.send(AttachRegion(number, name, end))
+        if not self._unsent and self._send_descriptor(number, descriptor):
+            return
+        if not self._unsent:
+            loop = asyncio.get_running_loop()
+            loop.add_writer(self._lifeline.fileno(), self._send_unsent)
+        self._unsent.append((number, os.dup(descriptor)))
+
+    def detach_region(self, number: int) -> None:
+        """Have the worker let go of a region that no request names any more."""
+        if self._pidfd >= 0:
+            self._channel.send(DetachRegion(number))
+
+    def _send_descriptor(self, number: int, descriptor: int) -> bool:
+        """Whether the lifeline took it; a worker that will never read it is killed."""
+        assert self._lifeline is not None
+        try:
+            send_descriptor(self._lifeline, number, descriptor)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.kill()  # it is dying already: its exit tells the rest
+        return True
+
+    def _send_unsent(self) -> None:
+        assert self._lifeline is not None
+        while self._unsent:
+            number, descriptor = self._unsent[0]
+            if not self._send_descriptor(number, descriptor):
+                return
+            os.close(descriptor)
+            self._unsent.popleft()
+        asyncio.get_running_loop().remove_writer(self._lifeline.fileno())
+
     def kill(self) -> None:
         """End the process and its group now. `on_exit` follows."""
         if self._process is not None and self._pidfd >= 0:
@@ -215,6 +258,11 @@ class WorkerProcess:
             for pipe in (self._process.stdout, self._process.stderr):
                 assert pipe is not None
                 pipe.close()
+        if self._unsent:
+            assert self._lifeline is not None
+            asyncio.get_running_loop().remove_writer(self._lifeline.fileno())
+        while self._unsent:
+            os.close(self._unsent.popleft()[1])
         if self._lifeline is not None:
             self._lifeline.close()
         shutil.rmtree(self._directory, ignore_errors=True)

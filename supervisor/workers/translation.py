@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ...ipc import messages
 from ...ipc.errors import from_code
-from ..request import InferResponse
+from ...ipc.tensor import Region
+from ..request import InferRequest, InferResponse
 from ..scheduling.scheduler import Work
 
 
@@ -21,7 +22,13 @@ def request_message(work: Work) -> messages.Request:
         request.flags,
         request.priority,
         request.timeout_us,
+        _places(request) if request.regions else {},
     )
+
+
+def _places(request: InferRequest) -> dict[str, Region]:
+    """Where in clients' regions outputs go."""
+    return {output.name: output.place for output in request.outputs if output.place is not None}
 
 
 def response_of(work: Work, answer: messages.Response, files: messages.ModelFiles) -> InferResponse:

@@ -46,6 +46,5 @@ AREAS: list[Area] = [
 #: Areas that are recorded and not replayed yet, with the number of their cases.
 NOT_OFFERED = {
     "server metadata": 3,
-    "shared memory": 46,
     "sequences": 13,
 }

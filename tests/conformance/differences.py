@@ -132,12 +132,32 @@ def _bad_name(name: str) -> str:
     )
 
 
+_NO_GPUS = "failed to register CUDA shared memory region: 'r', GPUs not supported"
+
 _NEWER = {
     **_newer(
         "readiness of what does not exist is an error of its own",
         {
             **{name: _error("404 Not Found", text, _TEXT) for name, text in _READINESS.items()},
             **{name: _refusal("NOT_FOUND", text) for name, text in _MODEL_READY.items()},
+        },
+    ),
+    **_newer(
+        "names of segments that are the server's own are refused as such",
+        {
+            "shared memory: system reserved key": _error(
+                "400 Bad Request",
+                "cannot register shared memory region 'r' with key "
+                "'triton_python_backend_shm_region_x' as the key contains the reserved prefix "
+                "'triton_python_backend_shm_region_'",
+            ),
+        },
+    ),
+    **_newer(
+        "what a server without GPUs cannot register says why",
+        {
+            "shared memory: cuda without a GPU": _error("400 Bad Request", _NO_GPUS),
+            "shared memory: CudaSharedMemoryRegister": _refusal("INVALID_ARGUMENT", _NO_GPUS),
         },
     ),
     **_newer(

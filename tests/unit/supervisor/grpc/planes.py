@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from tritonpy.ipc.errors import NotFoundError, StatusError
-from tritonpy.ipc.tensor import Span, Tensor
+from tritonpy.ipc.tensor import Region, Span, Tensor
 from tritonpy.supervisor.config.schema import (
     ModelConfig,
     ModelInput,
     ModelOutput,
     ModelTransactionPolicy,
 )
+from tritonpy.supervisor.memory.regions import Place, Regions
 from tritonpy.supervisor.request import InferRequest, InferResponse
 from tritonpy.supervisor.telemetry.statistics import StatisticsSnapshot, VersionStatistics
 from tritonpy.supervisor.telemetry.trace import Traces
@@ -77,6 +78,7 @@ class FakeDataPlane:
     requests: list[InferRequest] = field(default_factory=list)
     streamed: list[tuple[Callable[[InferResponse], None], FakeStream]] = field(default_factory=list)
     leases: list[FakeLease] = field(default_factory=list)
+    regions: Regions = field(default_factory=Regions)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     traces: Traces = field(default_factory=Traces)
 
@@ -88,6 +90,13 @@ class FakeDataPlane:
                 f"Request for unknown model: '{model}' version {version} is not found"
             )
         return config(model, decoupled=model == "decoupled")
+
+    def use_region(self, request: InferRequest, place: Place) -> Region:
+        """As the data plane does it."""
+        use, region = self.regions.use(place)
+        request.leases.append(use)
+        request.regions.append(use)
+        return region
 
     def lease(self, model: str, version: int | None, size: int) -> FakeLease:
         lease = FakeLease(size)
@@ -163,6 +172,7 @@ class FakeControlPlane:
     loads: list[tuple[str, dict[str, str | bytes | int | bool]]] = field(default_factory=list)
     unloads: list[tuple[str, bool]] = field(default_factory=list)
     load_error: Exception | None = None
+    regions: Regions = field(default_factory=Regions)
 
     def is_live(self) -> bool:
         return True

@@ -322,34 +322,6 @@ async def test_bytes_that_are_no_message_are_refused(channel: grpc.aio.Channel) 
         assert caught.value.code() is grpc.StatusCode.INTERNAL
 
 
-async def test_what_is_not_offered_says_so(client: tritonclient.InferenceServerClient) -> None:
-    for call, expected in [
-        (client.get_system_shared_memory_status(), "shared memory of clients is not offered"),
-        (client.register_system_shared_memory("r", "/k", 64), "shared memory of clients"),
-        (client.unregister_cuda_shared_memory(), "shared memory of clients is not offered"),
-    ]:
-        with pytest.raises(InferenceServerException, match=expected) as caught:
-            await call
-        assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
-
-
-async def test_a_tensor_in_shared_memory_is_refused(
-    client: tritonclient.InferenceServerClient, dataplane: FakeDataPlane
-) -> None:
-    tensor = tritonclient.InferInput("INPUT0", [1, 2], "FP32")
-    tensor.set_shared_memory("region", 8)
-
-    with pytest.raises(InferenceServerException, match=r"input 'INPUT0' .* region 'region'"):
-        await client.infer("identity", [tensor])
-    output = tritonclient.InferRequestedOutput("OUTPUT0")
-    output.set_shared_memory("region", 8)
-    with pytest.raises(InferenceServerException, match=r"output 'OUTPUT0' .* region 'region'"):
-        await client.infer(
-            "identity", [infer_input(np.zeros((1, 2), np.float32))], outputs=[output]
-        )
-    assert dataplane.requests == []
-
-
 async def test_a_client_that_goes_away_cancels_its_request(
     channel: grpc.aio.Channel, dataplane: FakeDataPlane
 ) -> None:

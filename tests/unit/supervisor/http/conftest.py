@@ -23,6 +23,7 @@ from tritonpy.supervisor.config.schema import (
     ModelTransactionPolicy,
 )
 from tritonpy.supervisor.http.server import HttpServer
+from tritonpy.supervisor.memory.regions import Regions
 from tritonpy.supervisor.request import InferRequest, InferResponse
 from tritonpy.supervisor.telemetry.statistics import VersionStatistics
 from tritonpy.supervisor.telemetry.trace import Traces
@@ -181,6 +182,7 @@ class FakeControlPlane:
     exiting: bool = False
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     failure: StatusError | None = None
+    regions: Regions = field(default_factory=Regions)
 
     def is_live(self) -> bool:
         return self.live

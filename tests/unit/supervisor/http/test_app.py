@@ -179,21 +179,6 @@ def test_a_head_request_is_answered_without_a_body(served: Served) -> None:
     assert (answer.status, answer.body) == (405, b"")
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "name"),
-    [
-        ("GET", "/v2/systemsharedmemory/status", "shared-memory"),
-        ("POST", "/v2/cudasharedmemory/region/r/register", "shared-memory"),
-    ],
-)
-def test_extensions_of_a_later_version_are_named(
-    served: Served, method: str, path: str, name: str
-) -> None:
-    answer = served.ask(method, path)
-    assert answer.status == 501
-    assert f"the {name} extension" in answer.error
-
-
 def test_a_version_that_no_number_holds_is_refused(served: Served) -> None:
     answer = served.ask("GET", f"/v2/models/echo/versions/{'9' * 5000}/ready")
     assert answer.status == 400

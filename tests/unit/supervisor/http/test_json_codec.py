@@ -13,7 +13,6 @@ from tritonpy.ipc.errors import (
     InternalError,
     InvalidArgumentError,
     StatusError,
-    UnsupportedError,
 )
 from tritonpy.ipc.messages import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START
 from tritonpy.ipc.tensor import Tensor
@@ -23,6 +22,7 @@ from tritonpy.supervisor.http.json_codec import (
     decode_request,
     encode_response,
 )
+from tritonpy.supervisor.memory.regions import Place
 from tritonpy.supervisor.request import InferResponse
 
 INPUT = {"name": "IN", "datatype": "FP32", "shape": [2], "data": [1, 2]}
@@ -282,13 +282,30 @@ def test_an_input_has_exactly_one_source(entry: Any, found: str) -> None:
     )
 
 
-def test_shared_memory_is_recognised_and_refused_for_now() -> None:
-    region = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
-    message = failure({"inputs": [{**without("data"), "parameters": region}]}, UnsupportedError)
-    assert "input 'IN'" in message
-    assert "'r'" in message
-    outputs = [{"name": "A", "parameters": region}]
-    assert "output 'A'" in failure({"inputs": [INPUT], "outputs": outputs}, UnsupportedError)
+@pytest.mark.parametrize("text", ["", "\udc80"], ids=["at once", "by the patient reader"])
+def test_places_in_regions_are_kept_for_who_knows_the_regions(text: str) -> None:
+    region = {"shared_memory_region": "r", "shared_memory_byte_size": 8, "shared_memory_offset": 4}
+    document = {
+        "parameters": {"note": text},
+        "inputs": [{**without("data"), "parameters": region}],
+        "outputs": [{"name": "A"}, {"name": "B", "parameters": {"shared_memory_region": "s"}}],
+    }
+    parsed = decode_request(json.dumps(document).encode(), "m", None, 1 << 20)
+    assert parsed.places is not None
+    assert parsed.places.inputs == {0: Place("r", 4, 8)}
+    assert parsed.places.outputs == {1: Place("s", 0, 0)}
+    assert parsed.sizes == [None]
+
+
+@pytest.mark.parametrize("member", ["shared_memory_byte_size", "shared_memory_offset"])
+@pytest.mark.parametrize("value", [-1, 1.5, "8", None])
+def test_sizes_and_offsets_in_regions_are_unsigned(member: str, value: object) -> None:
+    region = {"shared_memory_region": "r", member: value}
+    message = failure({"inputs": [{**without("data"), "parameters": region}]}, InternalError)
+    assert message == (
+        f"Unable to parse '{member}': attempt to access JSON non-unsigned-integer as "
+        "unsigned-integer"
+    )
 
 
 @pytest.mark.parametrize("other", [{"classification": 2}, {"binary_data": True}])
