@@ -159,6 +159,7 @@ class GrpcServer:
     def _unary(self, path: str, call: UnaryCall) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         rule = RULES[path]
         access = self._access
+        guarded = rule.changes is not None or access.guards_everything
         forwarding = self._forwarding if path == INFER_PATH else None
         traces = self._dataplane.traces
 
@@ -166,10 +167,11 @@ class GrpcServer:
             if self._state is not _State.SERVING:
                 _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
                 return b""
-            refused = refusal(access, rule, data, context)
-            if refused is not None:
-                _fail(context, STATUS[refused.reason], refused.message)
-                return b""
+            if guarded:
+                refused = refusal(access, rule, data, context)
+                if refused is not None:
+                    _fail(context, STATUS[refused.reason], refused.message)
+                    return b""
             self._in_flight += 1
             if self._exempts and path != INFER_PATH:
                 context.disable_next_message_compression()
