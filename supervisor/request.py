@@ -85,7 +85,7 @@ class RequestTrace(Protocol):
         ...
 
     def at_worker(self, there: bool) -> None:
-        """The request has gone to a worker, or that is done with it: maybe after the last response."""
+        """The request has gone to a worker, or that is done with it: maybe after the last one."""
         ...
 
     def responded(self, response: InferResponse, *, first: bool) -> None:
