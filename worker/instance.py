@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -52,7 +53,7 @@ class Instance:
         self._inbox = inbox
         self._channel = channel
         self._shapes = batch.GraphShapes(model.config)
-        policy = model.config.get("model_transaction_policy") or {}
+        policy: dict[str, Any] = model.config.get("model_transaction_policy") or {}
         self._decoupled = bool(policy.get("decoupled", False))
         #: The configured output order, in which a TensorBackend's outputs are sent.
         self._output_order = [output["name"] for output in model.config.get("output", ())]
