@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from ..ipc.errors import StatusError
 from ..ipc.messages import Parameter
-from ..ipc.tensor import Span, Tensor
+from ..ipc.tensor import Region, Span, Tensor
 
 #: Why a request failed: refused before it ran, withdrawn by its client, failed in the backend, or
 #: anything else. The words are those of Triton's failure counter.
@@ -25,7 +25,18 @@ def log_prefix(request_id: str) -> str:
     return f"[request id: {request_id or '<id_unknown>'}] "
 
 
-class Lease(Protocol):
+class Hold(Protocol):
+    """Memory that a request keeps until it is answered: a lease, or a client's region."""
+
+    def release(self) -> None:
+        """Give the memory back; a second time is harmless.
+
+        Frontends call it only for a request that they never handed to the data plane.
+        """
+        ...
+
+
+class Lease(Hold, Protocol):
     """Bytes of shared memory that a request holds until it is answered."""
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
@@ -39,11 +50,24 @@ class Lease(Protocol):
         """What to put into a Tensor for `size` bytes at `offset` of this lease."""
         ...
 
-    def release(self) -> None:
-        """Give the bytes back; a second time is harmless.
 
-        Frontends call it only for a request that they never handed to the data plane.
-        """
+class RegionReader(Protocol):
+    """A worker, as somebody who is given clients' regions."""
+
+    def attach_region(self, number: int, name: str, descriptor: int, end: int) -> None:
+        """Hand a region over, which ends at byte `end`; the caller keeps its descriptor."""
+        ...
+
+    def detach_region(self, number: int) -> None:
+        """The region is gone; a worker that has ended already need not care."""
+        ...
+
+
+class RegionUse(Hold, Protocol):
+    """The use of a region that a client has registered."""
+
+    def show_to(self, worker: RegionReader) -> None:
+        """Make sure that the worker has the region."""
         ...
 
 
@@ -61,7 +85,7 @@ class RequestTrace(Protocol):
         ...
 
     def at_worker(self, there: bool) -> None:
-        """The request has gone to a worker, or that is done with it."""
+        """The request has gone to a worker, or that is done with it: maybe after the last one."""
         ...
 
     def responded(self, response: InferResponse, *, first: bool) -> None:
@@ -75,10 +99,15 @@ class RequestTrace(Protocol):
 
 @dataclass(slots=True)
 class RequestedOutput:
-    """An output that the client asked for; `classification` is how many classes, 0 for none."""
+    """An output that the client asked for.
+
+    `classification` is how many classes, 0 for none; `place` where in a client's region the output
+    is to be written, None where it is to be returned.
+    """
 
     name: str
     classification: int = 0
+    place: Region | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +129,9 @@ class InferRequest:
     flags: int = 0
     priority: int = 0
     timeout_us: int = 0
-    leases: list[Lease] = field(default_factory=list[Lease])
+    leases: list[Hold] = field(default_factory=list[Hold])
+    #: The clients' regions that tensors are in; `leases` has them too.
+    regions: list[RegionUse] = field(default_factory=list[RegionUse])
     received_ns: int = field(default_factory=time.monotonic_ns)
     #: Where what happens to the request is noted; None if it is not traced.
     trace: RequestTrace | None = None
@@ -119,7 +150,8 @@ class InferRequest:
 
 @dataclass(slots=True, eq=False)
 class InferResponse:
-    """One response. Its tensors' data are memoryviews that keep their memory alive by themselves.
+    """One response. Its tensors' data are memoryviews that keep their memory alive by themselves,
+    or the places in clients' regions where the worker has written them.
 
     `final` is False while more responses to the same request follow (decoupled models). A final
     response without outputs may follow the last real one: it only says that there are no more.
