@@ -280,6 +280,10 @@ def _channel_options(settings: GrpcSettings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", settings.min_recv_ping_interval_ms),
         ("grpc.http2.max_ping_strikes", settings.max_ping_strikes),
     ]
+    if settings.keepalive_time_ms != GrpcSettings().keepalive_time_ms:
+        # gRPC would wait a minute for the answer to a ping, whatever the keep-alive timeout.
+        # Left alone where nobody asked for keep-alive: on a slow line answers may take long.
+        options.append(("grpc.http2.ping_timeout_ms", settings.keepalive_timeout_ms))
     if settings.compression != "none":
         # By level gRPC picks, like Triton's, an algorithm that the client takes, or none.
         level = _COMPRESSION_LEVEL[settings.compression]

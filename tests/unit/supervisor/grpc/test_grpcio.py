@@ -86,6 +86,7 @@ async def test_every_setting_reaches_grpc_under_its_name(
         "grpc.so_reuseport": 1,
         "grpc.keepalive_time_ms": 10_000,
         "grpc.keepalive_timeout_ms": 5_000,
+        "grpc.http2.ping_timeout_ms": 5_000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
         "grpc.http2.min_ping_interval_without_data_ms": 1_000,
