@@ -97,6 +97,10 @@ class ControlPlane:
         """Whether the server and its models are ready for inference."""
         return not self._exiting and self._manager.is_ready()
 
+    def labelled(self, model: str, label: str) -> int | None:
+        """The version of a model that has a label now, None without one."""
+        return self._manager.labelled(model, label)
+
     def is_model_ready(self, model: str, version: int | None) -> bool:
         """Whether a version has an instance that runs. Raises NotFoundError for one unknown."""
         try:

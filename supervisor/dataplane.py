@@ -32,6 +32,10 @@ class Versions(Protocol):
         """The version, or the latest ready one. Raises NotFoundError or UnavailableError."""
         ...
 
+    def labelled(self, model: str, label: str) -> int | None:
+        """The version of a model that has a label now, None without one."""
+        ...
+
 
 class Stream:
     """A request that may have any number of responses, and can be cancelled."""
@@ -59,6 +63,10 @@ class DataPlane:
     def config(self, model: str, version: int | None) -> ModelConfig:
         """The configuration of a served version. Raises NotFoundError or UnavailableError."""
         return self._versions.version(model, version).config
+
+    def labelled(self, model: str, label: str) -> int | None:
+        """The version of a model that has a label now, None without one."""
+        return self._versions.labelled(model, label)
 
     def lease(self, model: str, version: int | None, size: int) -> Lease:
         """Lease shared memory for the inputs of one request to this model.

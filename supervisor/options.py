@@ -47,6 +47,13 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "Ready only when every model is ready; otherwise as soon as the server answers.",
             "strict_readiness",
         ),
+        Option(
+            "sticky-readiness",
+            kinds.BOOLEAN,
+            "Stay ready once all models of the start were, whatever is loaded and unloaded later. "
+            "Not an option of tritonserver.",
+            "sticky_readiness",
+        ),
     ),
     "Models": (
         Option(
@@ -509,6 +516,7 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "model-load-gpu-limit",
             kinds.PER_DEVICE_FRACTION,
             "Refuse loads while more than this part of a GPU's memory is in use.",
+            "models.gpu_limits",
             many=True,
         ),
     ),

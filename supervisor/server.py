@@ -35,6 +35,7 @@ from .log import ServerLog, table
 from .models.loader import Loader
 from .models.manager import ModelManager
 from .models.model import ServedVersion
+from .repository import agents
 from .settings import Settings
 from .telemetry.host import Host
 from .telemetry.metrics import Metrics, ModelSeries
@@ -160,7 +161,7 @@ class Server:
         await self._manager.start()
         index = self._manager.index(ready=False)
         failed = [line for line in index if line.state == "UNAVAILABLE"]
-        table(log, tables.repository_agents([]))
+        table(log, tables.repository_agents(self._agent_rows()))
         table(log, tables.backends(self._backend_rows()))
         table(
             log,
@@ -172,7 +173,7 @@ class Server:
         )
         table(log, tables.options(settings, __version__, EXTENSIONS))
         if failed and settings.exit_on_error:
-            log.error("error: creating server: Internal - failed to load all models")
+            log.error("error: creating server: %s", self._start_failure())
             return False
         return True
 
@@ -257,6 +258,18 @@ class Server:
 
     def _retired(self, served: ServedVersion) -> None:
         self._metrics.retire(_series(served))
+
+    def _start_failure(self) -> str:
+        """What keeps the server from starting: in explicit mode, what a model failed with."""
+        error = self._manager.start_error
+        if self._settings.models.mode == "explicit" and error is not None:
+            return f"{error.label} - {error.message.rstrip()}"
+        return "Internal - failed to load all models"
+
+    def _agent_rows(self) -> Iterable[tuple[str, str]]:
+        served = self._manager.all_served()
+        for name in sorted({name for one in served for name in agents.names(one.config)}):
+            yield name, "built in"
 
     def _backend_rows(self) -> Iterable[tuple[str, str, str]]:
         names = {served.config.backend for served in self._manager.all_served()}

@@ -146,7 +146,8 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     `poll_secs` counts in mode poll only, where 0 means never; `startup` in mode explicit only.
     With `strict_config` a model's configuration must be complete as it stands in its file.
     `config_name` names the file `configs/<config_name>.pbtxt` to prefer over config.pbtxt.
-    A load that fails is tried again `load_retries` times.
+    A load that fails is tried again `load_retries` times. Each of `gpu_limits`, `<gpu>:<fraction>`,
+    refuses loads while a GPU's memory is fuller than that.
     """
 
     mode: ControlMode = "none"
@@ -156,6 +157,7 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     strict_config: bool = False
     load_threads: int = 4
     load_retries: int = 0
+    gpu_limits: tuple[str, ...] = ()
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,8 +190,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a server is told at its start.
 
     With `exit_on_error` a model that fails to load at the start ends the server. With
-    `strict_readiness` the server is ready only when every model is. `notices` are sentences about
-    the command line that the server logs once as warnings.
+    `strict_readiness` the server is ready only when every model is; with `sticky_readiness` it
+    stays ready from the first time on. `notices` are sentences about the command line that the
+    server logs once as warnings.
     """
 
     server_id: str = "triton"
@@ -197,6 +200,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     repositories: tuple[str, ...] = ()
     exit_on_error: bool = False
     strict_readiness: bool = True
+    sticky_readiness: bool = False
     models: ModelControlSettings = ModelControlSettings()
     http: HttpSettings = HttpSettings()
     grpc: GrpcSettings = GrpcSettings()

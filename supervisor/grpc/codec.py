@@ -82,6 +82,15 @@ def parse_version(text: str) -> int | None:
     return version
 
 
+def find_version(model: str, text: str, dataplane: DataPlane) -> int | None:
+    """The version that a request names by number or label, None where it names none.
+
+    Raises InvalidArgumentError for what is neither.
+    """
+    label = dataplane.labelled(model, text) if text[:1].isalpha() else None
+    return parse_version(text) if label is None else label
+
+
 def decode_request(
     message: pb.ModelInferRequest,
     raw_contents: RawContents,

@@ -11,7 +11,13 @@ from ...ipc.errors import InternalError, InvalidArgumentError, UnsupportedError
 from ...proto import grpc_service_pb2 as pb
 from ..config.parse import to_proto
 from ..request import InferRequest, RequestTrace
-from .codec import UNPARSABLE, decode_request, encode_response, parse_infer_request, parse_version
+from .codec import (
+    UNPARSABLE,
+    decode_request,
+    encode_response,
+    find_version,
+    parse_infer_request,
+)
 from .settings import SettingsService
 from .shared_memory import SharedMemoryService
 from .statistics import add_statistics
@@ -108,7 +114,7 @@ class InferenceService:
         `forwarded` are further parameters, which the call's metadata made.
         """
         message, raw_contents = parse_infer_request(data)
-        version = parse_version(message.model_version)
+        version = self._version(message.model_name, message.model_version)
         dataplane = self._dataplane
         if dataplane.config(message.model_name, version).decoupled:
             raise UnsupportedError(DECOUPLED_REFUSED)
@@ -134,6 +140,9 @@ class InferenceService:
         finally:
             trace.end()
 
+    def _version(self, model: str, text: str) -> int | None:
+        return find_version(model, text, self._dataplane)
+
     async def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         """Whether the server is up, with or without models."""
         return pb.ServerLiveResponse(live=self._controlplane.is_live())
@@ -144,7 +153,7 @@ class InferenceService:
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Whether a model can take requests."""
-        version = parse_version(request.version)
+        version = self._version(request.name, request.version)
         return pb.ModelReadyResponse(ready=self._controlplane.is_model_ready(request.name, version))
 
     async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
@@ -156,7 +165,7 @@ class InferenceService:
 
     async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """What a model takes and gives."""
-        version = parse_version(request.version)
+        version = self._version(request.name, request.version)
         metadata = self._controlplane.model_metadata(request.name, version)
         return pb.ModelMetadataResponse(
             name=metadata.name,
@@ -168,7 +177,7 @@ class InferenceService:
 
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """The completed configuration of a model."""
-        version = parse_version(request.version)
+        version = self._version(request.name, request.version)
         config = self._controlplane.model_config(request.name, version)
         return pb.ModelConfigResponse(config=to_proto(config))
 
@@ -176,7 +185,7 @@ class InferenceService:
         self, request: pb.ModelStatisticsRequest
     ) -> pb.ModelStatisticsResponse:
         """What was counted for one model, or for all."""
-        version = parse_version(request.version)
+        version = self._version(request.name, request.version)
         response = pb.ModelStatisticsResponse()
         for snapshot in self._controlplane.statistics(request.name, version):
             add_statistics(response, snapshot)

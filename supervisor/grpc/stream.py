@@ -22,8 +22,8 @@ from .codec import (
     decode_request,
     encode_refusal,
     encode_stream_response,
+    find_version,
     parse_infer_request,
-    parse_version,
 )
 from .parameters import wants_empty_final_response
 
@@ -176,7 +176,7 @@ class InferStream:
         self._ordered.append(call)
         try:
             forwarded = None if self._forward is None else self._forward()
-            version = parse_version(message.model_version)
+            version = find_version(message.model_name, message.model_version, self._dataplane)
             if self._dataplane.config(message.model_name, version).decoupled:
                 self._ordered.pop()
                 call.ordered = False

@@ -73,6 +73,7 @@ class App:
     ) -> None:
         self._access = access
         self._cors = cors
+        self._controlplane = controlplane
         management = Management(controlplane, max_input_size)
         settings = SettingsEndpoints(controlplane, max_input_size)
         generate = Generate(dataplane, max_input_size)
@@ -205,9 +206,9 @@ class App:
         """Take apart `{model}[/versions/{version}][/{kind}]`."""
         name, *rest = segments
         version = None
-        if len(rest) > 1 and rest[0] == "versions" and rest[1].isascii() and rest[1].isdecimal():
-            version = rest[1]
-            rest = rest[2:]
+        if len(rest) > 1 and rest[0] == "versions":
+            version = self._version_digits(name, rest[1])
+            rest = rest if version is None else rest[2:]
         kind = "/".join(rest)
         route = self._model.get(kind)
         if route is None or not name or (rest and not kind):
@@ -217,6 +218,13 @@ class App:
         if kind == "trace/setting":
             return None
         return route, (_name(name), _version(version))
+
+    def _version_digits(self, name: str, segment: str) -> str | None:
+        """A version as it is written, or as its label says; None for what is neither."""
+        if segment.isascii() and segment.isdecimal():
+            return segment
+        found = self._controlplane.labelled(_model_name(name), segment)
+        return str(found) if found is not None else None
 
 
 def _name(segment: str) -> str:

@@ -68,6 +68,10 @@ class Catalogue:
         else:
             self._found.pop(model, None)
 
+    def is_duplicate(self, model: str) -> bool:
+        """Whether it lies in several repositories, so that nobody can tell which is meant."""
+        return len(self._found.get(model, [])) > 1
+
     def place(self, model: str) -> ModelOnDisk:
         """The one place of a model. Raises NotFoundError, InvalidArgumentError for several."""
         found = self._found.get(model, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...ipc.errors import NotFoundError, UnavailableError
@@ -58,6 +59,8 @@ class Entry:
     overridden: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     latest: ServedVersion | None = None
+    #: The versions by the labels that the configuration gave them when it was loaded.
+    labels: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def event(self, number: int, event: VersionEvent, reason: str = "") -> Version:
         """Something has happened to a version."""

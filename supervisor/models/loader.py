@@ -33,6 +33,7 @@ from ..settings import Settings
 from ..telemetry.statistics import VersionStatistics
 from ..workers import devices
 from ..workers.environment import worker_environment
+from ..workers.gpu_memory import GpuLimits
 from ..workers.instance import Instance
 from ..workers.pool import Pool
 from ..workers.process import Surroundings
@@ -76,6 +77,7 @@ class Loader:
         self._settings = settings
         self._surroundings = surroundings
         self._shares = devices.CpuShares(devices.cores())
+        self._gpu_limits = GpuLimits(settings.models.gpu_limits)
 
     async def load(self, plan: Plan) -> ServedVersion:
         """Load one version. Raises StatusError that says why it cannot be served."""
@@ -88,6 +90,7 @@ class Loader:
         instances = defaults.instances(config)
         if not instances:  # groups on GPUs, where there are none: the check says so
             self._validate(config, plan)
+        await self._check_gpus(instances)
         inputs = self._input_arena(plan)
         on_cpu = sum(instance.kind == "CPU" for instance in instances)
         threads = self._shares.join(on_cpu)
@@ -134,6 +137,7 @@ class Loader:
         pool = served.pool
         there = {instance.recipe.place for instance in pool.staying}
         added = [i for i, recipe in enumerate(recipes) if recipe.place not in there]
+        await self._check_gpus([wanted[i] for i in added])
         samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
         on_cpu = sum(wanted[i].kind == "CPU" for i in added)
         threads = self._shares.join(on_cpu)
@@ -182,6 +186,11 @@ class Loader:
         samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
         await pool.load(parse.to_json(config), served.scheduler, samples)
         return config, served
+
+    async def _check_gpus(self, instances: Sequence[defaults.Instance]) -> None:
+        for instance in instances:
+            if instance.gpu is not None:
+                await asyncio.to_thread(self._gpu_limits.check, instance.name, instance.gpu)
 
     def _input_arena(self, plan: Plan) -> InputArena:
         size = self._settings.workers.arena_bytes

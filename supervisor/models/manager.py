@@ -17,7 +17,8 @@ from ...ipc.errors import (
     StatusError,
     UnavailableError,
 )
-from ..repository import given, layout, poller, versions
+from ..config.labels import version_labels
+from ..repository import agents, given, layout, poller, versions
 from ..repository.given import GivenFolder
 from ..repository.layout import check_name
 from ..settings import ALL_MODELS, Settings
@@ -33,6 +34,9 @@ from .model import ServedVersion
 from .tasks import Tasks
 
 log = logging.getLogger(__name__)
+
+#: Why a model is in the index that lies in several repositories, in Triton's words.
+_DUPLICATE = "model appears in two or more repositories"
 
 
 class ModelManager:
@@ -54,6 +58,10 @@ class ModelManager:
         #: Loads, unloads and polling.
         self._operations = Tasks()
         self._started = False
+        #: With sticky readiness: it was asked for and found once.
+        self._was_ready = False
+        #: What the first model that failed at the start failed with.
+        self.start_error: StatusError | None = None
 
     def __repr__(self) -> str:
         ready = sum(len(entry.ready()) for entry in self._entries.values())
@@ -76,6 +84,7 @@ class ModelManager:
         loads = (self._operations.run(self._load_quietly(name)) for name in wanted)
         await asyncio.gather(*loads)
         self._started = True
+        self.is_ready()
         if control.mode == "poll" and control.poll_secs:
             self._operations.begin(self._poll_every(control.poll_secs))
 
@@ -105,6 +114,11 @@ class ModelManager:
             raise NotFoundError(f"Request for unknown model: '{model}' is not found")
         return entry.serving(version)
 
+    def labelled(self, model: str, label: str) -> int | None:
+        """The version that has a label now; None when the model gives no version that label."""
+        entry = self._entries.get(model)
+        return entry.labels.get(label) if entry is not None else None
+
     def ready_versions(self, model: str) -> list[int]:
         """The versions of a model that are ready, ascending; none of a model that is unknown."""
         entry = self._entries.get(model)
@@ -113,13 +127,15 @@ class ModelManager:
     def is_ready(self) -> bool:
         """Whether the start is over and, with strict readiness, every model is ready.
 
-        A model that was unloaded on request does not count.
+        A model that was unloaded on request does not count. With sticky readiness it stays so.
         """
         if not self._started:
             return False
-        if not self._settings.strict_readiness:
+        if self._was_ready or not self._settings.strict_readiness:
             return True
-        return all(entry.is_ready for entry in self._entries.values())
+        ready = all(entry.is_ready for entry in self._entries.values())
+        self._was_ready = ready and self._settings.sticky_readiness
+        return ready
 
     def all_served(self) -> list[ServedVersion]:
         """All versions that serve, by name and number; then those that are still finishing."""
@@ -134,7 +150,10 @@ class ModelManager:
         lines: list[ModelIndex] = []
         for name in sorted({*self._entries, *self._catalogue.names}):
             entry = self._entries.get(name)
-            if entry is not None and not entry.is_blank:
+            serves = entry is not None and bool(_served(entry))
+            if self._catalogue.is_duplicate(name) and not serves:
+                found = [ModelIndex(name, state="UNAVAILABLE", reason=_DUPLICATE)]
+            elif entry is not None and not entry.is_blank:
                 found = entry.index()
             else:
                 found = [ModelIndex(name)] if name in self._catalogue.names else []
@@ -169,8 +188,9 @@ class ModelManager:
         """Load a model whose failure only the log and the index will tell."""
         try:
             await self._load(model, LoadRequest())
-        except StatusError:
-            pass  # logged where it happened
+        except StatusError as error:  # logged where it happened
+            if not self._started and self.start_error is None:
+                self.start_error = error
         except Exception:  # the supervision loop: a model fails alone, whatever we did wrong
             log.exception("failed to load '%s'", model)
 
@@ -213,6 +233,8 @@ class ModelManager:
                     layout.look, folder.repository, entry.name, self._settings.models.config_name
                 )
             config, source = await asyncio.to_thread(self._catalogue.config, found, request)
+            labels = version_labels(config)
+            await asyncio.to_thread(agents.consult, config, entry.name, found.directory)
         except StatusError as error:
             raise self._poll_failed(entry, error) from None
         try:
@@ -224,6 +246,7 @@ class ModelManager:
         ]
         kept = [plan for plan in plans if entry.can_keep(plan, request, fingerprint)]
         await self._deployer.deploy(entry, [plan for plan in plans if plan not in kept], kept)
+        entry.labels = labels
 
     def _poll_failed(self, entry: Entry, error: StatusError) -> StatusError:
         """The error of a model whose folder or configuration cannot be used at all."""
@@ -259,7 +282,12 @@ class ModelManager:
             entry = self._entries.get(name)
             if entry is not None and entry.lock.locked():
                 continue  # a model that takes long to load must not hold up the others
-            change = self._load_if_changed(name) if name in known else self._unload(name)
+            if self._catalogue.is_duplicate(name):
+                log.error(
+                    "failed to poll model '%s': not unique across all model repositories", name
+                )
+            wanted = name in known and not self._catalogue.is_duplicate(name)
+            change = self._load_if_changed(name) if wanted else self._unload(name)
             self._operations.begin(change)
 
     async def _poll_every(self, seconds: float) -> None:

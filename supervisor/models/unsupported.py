@@ -33,8 +33,6 @@ def missing_features(config: ModelConfig) -> list[str]:
     missing: list[str] = []
     if config.response_cache is not None and config.response_cache.enable:
         missing.append("response_cache")
-    if config.model_repository_agents is not None:
-        missing.append("model_repository_agents")
     if any(group.rate_limiter is not None for group in config.instance_group):
         missing.append("instance_group.rate_limiter")
     return missing

@@ -38,6 +38,9 @@ class Bench:
         self.made: list[Served] = []
         self.plane = DataPlane(self)
 
+    def labelled(self, model: str, label: str) -> int | None:
+        return None
+
     def version(self, model: str, version: int | None) -> ServedVersion:
         """The seam: where the data plane finds versions."""
         if model not in self.serving:

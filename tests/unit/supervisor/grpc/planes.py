@@ -82,6 +82,9 @@ class FakeDataPlane:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     traces: Traces = field(default_factory=Traces)
 
+    def labelled(self, model: str, label: str) -> int | None:
+        return 1 if label == "stable" else None
+
     def config(self, model: str, version: int | None) -> ModelConfig:
         if model not in ("identity", "decoupled"):
             raise NotFoundError(f"Request for unknown model: '{model}' is not found")

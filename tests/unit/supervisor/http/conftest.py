@@ -184,6 +184,9 @@ class FakeControlPlane:
     failure: StatusError | None = None
     regions: Regions = field(default_factory=Regions)
 
+    def labelled(self, model: str, label: str) -> int | None:
+        return 1 if label == "stable" else None
+
     def is_live(self) -> bool:
         return self.live
 
