@@ -80,7 +80,8 @@ class Catalogue:
         if len(found) > 1:
             places = ", ".join(item.repository for item in found)
             raise InvalidArgumentError(
-                f"model '{model}' is not unique across all model repositories: it is in {places}"
+                f"failed to poll model '{model}': not unique across all model repositories: it is "
+                f"in {places}"
             )
         return found[0]
 

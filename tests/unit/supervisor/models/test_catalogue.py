@@ -66,7 +66,7 @@ async def test_a_model_has_one_place(tmp_path: Path) -> None:
     await found.look()
 
     assert found.place("a").directory == str(first / "a")
-    with pytest.raises(InvalidArgumentError, match=r"'b' is not unique.*1, .*2"):
+    with pytest.raises(InvalidArgumentError, match=r"'b': not unique.*1, .*2"):
         found.place("b")
     with pytest.raises(NotFoundError, match="'c'"):
         found.place("c")

@@ -34,17 +34,23 @@ class Bench:
         self.retired: list[ServedVersion] = []
         self._managers: list[ModelManager] = []
 
-    def manager(self, mode: ControlMode = "explicit", **more: object) -> ModelManager:
+    def manager(
+        self, mode: ControlMode = "explicit", *, sticky: bool = False, **more: object
+    ) -> ModelManager:
         """A manager that is not started yet; further settings are those of model control."""
         control = ModelControlSettings(mode=mode, **more)  # type: ignore[arg-type]
         repositories = [self.path, *(one for one in [self.path / ".second"] if one.exists())]
-        settings = Settings(repositories=tuple(map(str, repositories)), models=control)
+        settings = Settings(
+            repositories=tuple(map(str, repositories)), models=control, sticky_readiness=sticky
+        )
         made = ModelManager(settings, self.loader, self.retired.append)
         self._managers.append(made)
         return made
 
-    async def started(self, mode: ControlMode = "explicit", **more: object) -> ModelManager:
-        made = self.manager(mode, **more)
+    async def started(
+        self, mode: ControlMode = "explicit", *, sticky: bool = False, **more: object
+    ) -> ModelManager:
+        made = self.manager(mode, sticky=sticky, **more)
         await made.start()
         return made
 
@@ -409,7 +415,8 @@ async def test_a_model_in_two_repositories_is_not_loaded(bench: Bench) -> None:
     with pytest.raises(InternalError, match="not unique across all model repositories"):
         await manager.load("a", {})
 
-    assert "not unique" in index(manager)[0][3]
+    reason = "model appears in two or more repositories"
+    assert index(manager) == [("a", "", "UNAVAILABLE", reason)]
 
 
 @pytest.mark.parametrize("mode", ["none", "poll"])
@@ -815,3 +822,100 @@ async def test_what_did_not_finish_in_time_is_told(bench: Bench) -> None:
 
     assert isinstance(responses[0].error, UnavailableError)
     assert manager.running == 0
+
+
+# --- readiness that stays ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+async def test_readiness_may_stay_once_the_models_of_the_start_were_ready(
+    bench: Bench, sticky: bool
+) -> None:
+    repository(bench.path, "a", "b")
+    bench.loader.broken["b", 1] = InternalError("no")
+    manager = await bench.started(sticky=sticky, startup=("a",))
+    assert manager.is_ready()
+    with pytest.raises(InvalidArgumentError):
+        await manager.load("b", {})
+    assert manager.is_ready() is sticky
+
+
+async def test_readiness_that_stays_begins_when_all_is_ready(bench: Bench) -> None:
+    repository(bench.path, "a")
+    bench.loader.broken["a", 1] = InternalError("no")
+    manager = await bench.started(sticky=True, startup=("a",))
+    assert not manager.is_ready()
+    assert isinstance(manager.start_error, InvalidArgumentError)
+    bench.loader.broken.clear()
+    await manager.load("a", {})
+    assert manager.is_ready()
+
+
+# --- loads that are tried again, and what is kept ---------------------------------------------
+
+
+async def test_a_load_that_fails_is_tried_again(bench: Bench) -> None:
+    repository(bench.path, "a")
+    bench.loader.broken["a", 1] = InternalError("no")
+    manager = await bench.started(load_retries=2)
+    with pytest.raises(InvalidArgumentError, match="Internal: no"):
+        await manager.load("a", {})
+    assert len(bench.loader.asked) == 3
+
+
+async def test_other_instances_are_asked_for_in_place(bench: Bench) -> None:
+    repository(bench.path, "a")
+    manager = await bench.started(startup=("a",))
+    served = manager.version("a", None)
+    path = bench.path / "a" / "config.pbtxt"
+    path.write_text(path.read_text() + "instance_group [ { count: 2 } ]\n")
+
+    bench.loader.unchangeable.add("a")
+    with pytest.raises(InvalidArgumentError, match="version 1 is at UNAVAILABLE state: Invalid"):
+        await manager.load("a", {})
+    assert index(manager) == [("a", "1", "READY", "")]
+
+    bench.loader.unchangeable.clear()
+    await manager.load("a", {})
+    assert [plan.config.instance_group[0].count for plan in bench.loader.changed] == [2]
+    assert manager.version("a", None) is served
+
+
+async def test_a_new_version_whose_load_fails_leaves_the_old_one_alone(bench: Bench) -> None:
+    repository(bench.path, "a", versions=(1,))
+    (bench.path / "a" / "config.pbtxt").write_text('backend: "identity" version_policy { all { } }')
+    manager = await bench.started(startup=("a",))
+    served = manager.version("a", None)
+    (bench.path / "a" / "2").mkdir()
+    bench.loader.broken["a", 2] = InternalError("no")
+
+    with pytest.raises(InvalidArgumentError, match="version 2 is at UNAVAILABLE"):
+        await manager.load("a", {})
+
+    assert manager.version("a", None) is served
+    assert [plan.version for plan in bench.loader.asked] == [1, 2]
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+async def test_labels_are_those_of_the_configuration_that_serves(bench: Bench) -> None:
+    repository(bench.path, "a", versions=(1, 2))
+    path = bench.path / "a" / "config.pbtxt"
+
+    def label(text: str) -> None:
+        value = f'{{ key: "version_labels" value: {{ string_value: "{text}" }} }}'
+        path.write_text(f'backend: "identity" version_policy {{ all {{ }} }} parameters {value}')
+
+    label("stable=1")
+    manager = await bench.started(startup=("a",))
+    assert manager.labelled("a", "stable") == 1
+    assert manager.labelled("a", "canary") is None
+    assert manager.labelled("b", "stable") is None
+    label("stable")
+    with pytest.raises(InternalError, match="'version_labels'"):
+        await manager.load("a", {})
+    assert manager.labelled("a", "stable") == 1
+    label("stable=2")
+    await manager.load("a", {})
+    assert manager.labelled("a", "stable") == 2

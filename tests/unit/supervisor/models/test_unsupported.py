@@ -28,7 +28,6 @@ def test_a_model_whose_answers_would_be_wrong_is_refused(text: str, feature: str
     ("text", "feature"),
     [
         ("response_cache { enable: true }", "response_cache"),
-        ("model_repository_agents {}", "model_repository_agents"),
         ("instance_group [{ rate_limiter {} }]", "instance_group.rate_limiter"),
     ],
 )
