@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from .labels import PARAMETER
 from .schema import ModelConfig
 
 
 def in_place(old: ModelConfig, new: ModelConfig) -> bool:
-    """Whether they differ in nothing but the versions that are served and by which instances."""
+    """Whether they differ in nothing but the versions that are served, the labels of these, and the
+    instances that serve them.
+    """
     return _essence(old) == _essence(new)
 
 
+def applied(old: ModelConfig, new: ModelConfig) -> ModelConfig:
+    """What serves `old`, completed as it is, with the differences that `in_place` allows."""
+    parameters = {key: value for key, value in old.parameters.items() if key != PARAMETER}
+    if PARAMETER in new.parameters:
+        parameters[PARAMETER] = new.parameters[PARAMETER]
+    return replace(
+        old,
+        version_policy=new.version_policy,
+        instance_group=new.instance_group,
+        parameters=parameters,
+    )
+
+
 def _essence(config: ModelConfig) -> ModelConfig:
-    return replace(config, version_policy=None, instance_group=[])
+    return applied(config, ModelConfig())

@@ -18,12 +18,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
 from ...ipc.errors import InternalError
 from ...ipc.messages import Instance as InstanceMessage
 from ...ipc.messages import ModelFiles
 from ..config import defaults, parse
+from ..config.diff import applied
 from ..config.locate import Source
 from ..config.schema import ModelConfig
 from ..config.validate import validate
@@ -123,14 +122,7 @@ class Loader:
         `dismiss`. Raises StatusError when the new ones cannot be had: the old ones serve on.
         """
         gpus = devices.usable_gpus(served.config.backend)
-        config = defaults.normalise(
-            replace(
-                served.config,
-                version_policy=plan.config.version_policy,
-                instance_group=plan.config.instance_group,
-            ),
-            gpus,
-        )
+        config = defaults.normalise(applied(served.config, plan.config), gpus)
         self._validate(config, plan)
         wanted = defaults.instances(config)
         recipes = [self._recipe(plan, config, found, 1, served.inputs) for found in wanted]

@@ -919,3 +919,4 @@ async def test_labels_are_those_of_the_configuration_that_serves(bench: Bench) -
     label("stable=2")
     await manager.load("a", {})
     assert manager.labelled("a", "stable") == 2
+    assert [plan.version for plan in bench.loader.asked] == [1, 2]
