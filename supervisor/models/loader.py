@@ -36,7 +36,7 @@ from ..workers.gpu_memory import GpuLimits
 from ..workers.instance import Instance
 from ..workers.pool import Pool
 from ..workers.process import Surroundings
-from ..workers.recipe import Recipe
+from ..workers.recipe import Recipe, match
 from ..workers.restarts import RestartPolicy
 from .model import ServedVersion
 from .unsupported import missing_features, refuse_unsupported
@@ -127,8 +127,8 @@ class Loader:
         wanted = defaults.instances(config)
         recipes = [self._recipe(plan, config, found, 1, served.inputs) for found in wanted]
         pool = served.pool
-        there = {instance.recipe.place for instance in pool.staying}
-        added = [i for i, recipe in enumerate(recipes) if recipe.place not in there]
+        there = pool.staying
+        added, superfluous = match(recipes, [instance.recipe for instance in there])
         await self._check_gpus([wanted[i] for i in added])
         samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
         on_cpu = sum(wanted[i].kind == "CPU" for i in added)
@@ -143,8 +143,9 @@ class Loader:
             self._shares.leave(on_cpu)
             raise
         served.config = config
-        places = {recipe.place for recipe in recipes}
-        return pool.single_out(places)
+        dismissed = [there[i] for i in superfluous]
+        pool.set_aside(dismissed)
+        return dismissed
 
     async def dismiss(
         self,

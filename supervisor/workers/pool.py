@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from ...ipc import messages
@@ -130,18 +130,12 @@ class Pool:
                 for instance in added:
                     group.create_task(_start_and_load(instance, config, samples))
         except BaseException as error:
-            self._set_aside(added)
+            self.set_aside(added)
             await self.remove(added, _STOP_TIMEOUT, _STOP_TIMEOUT)
             if isinstance(error, ExceptionGroup):
                 expected = error.subgroup(StatusError) or error
                 raise expected.exceptions[0] from None
             raise
-
-    def single_out(self, places: Collection[tuple[str, str, str]]) -> list[Instance]:
-        """Give no more work to the instances that are in none of these places; returns them."""
-        found = [one for one in self.staying if one.recipe.place not in places]
-        self._set_aside(found)
-        return found
 
     async def remove(
         self, instances: Sequence[Instance], drain_timeout: float, stop_timeout: float
@@ -162,7 +156,8 @@ class Pool:
             self.instances.remove(instance)
             self._leaving.discard(instance)
 
-    def _set_aside(self, instances: Sequence[Instance]) -> None:
+    def set_aside(self, instances: Sequence[Instance]) -> None:
+        """Give these instances no more work: they are about to be removed."""
         self._leaving.update(instances)
         for has_room in (self._idle, self._spare):
             has_room[:] = [instance for instance in has_room if instance not in instances]

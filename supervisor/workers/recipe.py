@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ipc.messages import Instance, ModelFiles
@@ -24,7 +24,23 @@ class Recipe:
     restart_policy: RestartPolicy
 
     @property
-    def place(self) -> tuple[str, str, str]:
-        """What tells instances of a version apart: name, kind and the GPUs that are seen."""
-        visible = self.environment.get("CUDA_VISIBLE_DEVICES", "")
-        return self.instance.name, self.instance.kind, visible
+    def place(self) -> tuple[str, str]:
+        """Where the instance computes: its kind and the GPUs that it sees."""
+        return self.instance.kind, self.environment.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def match(wanted: Sequence[Recipe], there: Sequence[Recipe]) -> tuple[list[int], list[int]]:
+    """Which of the recipes that are wanted are missing, and which that are there are superfluous.
+
+    A recipe stands for any other with the same place; those with the same name go first.
+    """
+    missing, superfluous = list(range(len(wanted))), list(range(len(there)))
+    for same_name in (True, False):
+        for i in list(missing):
+            for j in superfluous:
+                named_alike = wanted[i].instance.name == there[j].instance.name
+                if wanted[i].place == there[j].place and (named_alike or not same_name):
+                    missing.remove(i)
+                    superfluous.remove(j)
+                    break
+    return missing, superfluous

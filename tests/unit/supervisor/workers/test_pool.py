@@ -453,7 +453,7 @@ async def test_an_instance_that_leaves_answers_first_and_gets_no_more(two: Bench
     pool = two.ready().pool
     pool.run([two.asker.work()])  # the last idle one takes it: m_1
     busy = pool.fakes[1]
-    assert pool.single_out({pool.instances[0].recipe.place}) == [busy]
+    pool.set_aside([busy])
     assert (pool.idle, pool.spare) == (1, 0)
     assert pool.staying == [pool.fakes[0]]
 
@@ -473,7 +473,7 @@ async def test_an_instance_that_comes_back_while_it_leaves_gets_nothing(two: Ben
     pool = two.ready().pool
     gone = pool.fakes[1]
     gone.dies()
-    pool.single_out({pool.instances[0].recipe.place})
+    pool.set_aside([gone])
     gone.becomes_ready()
     assert pool.idle == 1
 
@@ -481,7 +481,7 @@ async def test_an_instance_that_comes_back_while_it_leaves_gets_nothing(two: Ben
 async def test_an_instance_that_takes_too_long_to_answer_is_ended(two: Bench) -> None:
     pool = two.ready().pool
     pool.run([two.asker.work()])
-    left = pool.single_out({pool.instances[0].recipe.place})
-    await pool.remove(left, 0.0, SOON)
+    pool.set_aside([pool.fakes[1]])
+    await pool.remove([pool.fakes[1]], 0.0, SOON)
     (answer,) = await two.asker.answers(1)
     assert isinstance(answer.error, UnavailableError)

@@ -1,0 +1,45 @@
+"""Which instances may stand for those that are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.fakes import ARENA_BYTES, recipe
+
+from tritonpy.supervisor.memory.buffers import InputArena
+from tritonpy.supervisor.workers.recipe import match
+
+
+@pytest.fixture
+def inputs() -> Iterator[InputArena]:
+    arena = InputArena(1, ARENA_BYTES, "test")
+    yield arena
+    arena.close()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "missing", "superfluous"),
+    [
+        ("a", "a", [], []),
+        ("ab", "a", [1], []),
+        ("a", "ab", [], [1]),
+        ("ba", "ab", [], []),
+        ("xy", "a", [1], []),
+        ("xa", "ab", [], []),
+        ("", "ab", [], [0, 1]),
+    ],
+)
+def test_an_instance_stands_for_another_in_the_same_place(
+    inputs: InputArena, wanted: str, there: str, missing: list[int], superfluous: list[int]
+) -> None:
+    made = [[recipe(inputs, name=name) for name in names] for names in (wanted, there)]
+    assert match(made[0], made[1]) == (missing, superfluous)
+
+
+def test_an_instance_on_another_gpu_is_another(inputs: InputArena) -> None:
+    first, second = (
+        recipe(inputs, environment={"CUDA_VISIBLE_DEVICES": visible}) for visible in "01"
+    )
+    assert match([first, second], [second]) == ([0], [])
+    assert match([first], [second]) == ([0], [0])
