@@ -223,7 +223,7 @@ class App:
         """A version as it is written, or as its label says; None for what is neither."""
         if segment.isascii() and segment.isdecimal():
             return segment
-        found = self._controlplane.labelled(_model_name(name), segment)
+        found = self._controlplane.labelled(_name(name), segment)
         return str(found) if found is not None else None
 
 
