@@ -198,14 +198,17 @@ class Traces:
         return [*shown, *self.config.constants()]
 
     def close(self) -> None:
-        """Bring all traces to their place; blocks until that is done."""
-        if self._sink is not None:
-            self._sink.close()
+        """Bring all traces to their place; blocks until that is done. What ends later is dropped."""
+        self.on = False
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.close()
 
     def _ended(self, trace: Trace) -> None:
-        if self._sink is not None:
-            self._sink.add(trace)
-        elif trace.id == 1:
+        sink = self._sink
+        if sink is not None:
+            sink.add(trace)
+        elif trace.id == 1 and self.config.mode == "triton" and not self.config.file:
             log.warning(
                 "there is no file for the traces, they are dropped: start the server with "
                 "--trace-config=triton,file=<file>"

@@ -239,3 +239,23 @@ def test_a_models_record_shows_the_models_file(level: str, letter: str, streams:
     written = "".join(streams.read())
     assert written[0] == letter
     assert written.endswith(' mo\\u001bdel.py:9] "[m_0_0] said"\n')
+
+
+def _wrong_format(value: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"no format: {value}")
+
+
+def test_clients_change_the_settings_that_they_name() -> None:
+    with opened(LogSettings(file="")) as server_log:
+        changes = {"log_verbose_level": 2**40, "log_info": False, "nope": 1}
+        server_log.update(changes, _wrong_format)
+        assert server_log.settings == LogSettings(verbose=2**31 - 1, info=False)
+
+
+def test_nothing_changes_when_one_of_the_changes_is_wrong() -> None:
+    with opened(LogSettings()) as server_log:
+        with pytest.raises(InvalidArgumentError, match="no format: nope"):
+            server_log.update({"log_error": False, "log_format": "nope"}, _wrong_format)
+        with pytest.raises(UnsupportedError, match="log file location can not be updated"):
+            server_log.update({"log_error": False, "log_file": "x"}, _wrong_format)
+        assert server_log.settings == LogSettings()

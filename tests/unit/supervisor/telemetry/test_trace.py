@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.request import InferRequest
 from tritonpy.supervisor.telemetry.trace import Stamp, Trace, Traces
@@ -58,6 +60,30 @@ def test_a_trace_that_no_model_saw_is_dropped() -> None:
     trace.stamp("HTTP_RECV_START")
     trace.end()
     assert not sink.traces
+
+
+def test_a_trace_that_ends_when_the_server_has_stopped_is_dropped() -> None:
+    sink = Sink()
+    traces = Traces(TraceConfig(settings=ON), sink)
+    trace = traces.begin("m")
+    assert trace is not None
+    trace.accepted("m", 1, InferRequest("m", None, []), lambda span: None)
+    traces.close()
+    trace.end()
+    assert not sink.traces
+    assert not traces.on
+
+
+def test_without_a_file_traces_are_dropped_and_the_log_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    traces = Traces(TraceConfig(settings=ON))
+    for _ in range(2):
+        trace = traces.begin("m")
+        assert trace is not None
+        trace.accepted("m", 1, InferRequest("m", None, []), lambda span: None)
+        trace.end()
+    assert caplog.text.count("there is no file for the traces") == 1
 
 
 def test_inputs_are_copied_before_their_memory_is_used_again() -> None:
