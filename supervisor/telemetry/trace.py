@@ -198,7 +198,7 @@ class Traces:
         return [*shown, *self.config.constants()]
 
     def close(self) -> None:
-        """Bring all traces to their place; blocks until that is done. What ends later is dropped."""
+        """Bring all traces to their place, which blocks; those that end later are dropped."""
         self.on = False
         sink, self._sink = self._sink, None
         if sink is not None:
