@@ -120,6 +120,46 @@ async def test_an_arena_for_a_worker_that_is_dead_already_is_no_error(worker: Wo
     assert (await worker.ends()).status == -signal.SIGKILL
 
 
+def _open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+async def test_regions_that_a_busy_worker_does_not_take_wait_for_it(worker: Worker) -> None:
+    await worker.starts()
+    process, count = worker.process, 500
+    ours, theirs = _open_files(os.getpid()), _open_files(process.pid)
+    descriptor = create_memory("test", ARENA_BYTES)
+    os.kill(process.pid, signal.SIGSTOP)
+    for number in range(count):
+        process.attach_region(number, f"r{number}", descriptor, ARENA_BYTES)
+    os.close(descriptor)
+    assert _open_files(os.getpid()) > ours, "the lifeline has taken them all at once"
+
+    os.kill(process.pid, signal.SIGCONT)
+    async with asyncio.timeout(SOON):
+        while _open_files(os.getpid()) > ours or _open_files(process.pid) < theirs + count:
+            await asyncio.sleep(0)  # noqa: ASYNC110 - no event tells how many files there are
+
+    for number in range(count):
+        process.detach_region(number)
+    process.send(messages.Stop())
+    assert (await worker.ends()).status == 0
+    process.detach_region(0)  # there is nobody left, and that is no error
+
+
+async def test_regions_that_wait_for_a_worker_that_dies_are_let_go_of(worker: Worker) -> None:
+    await worker.starts()
+    ours = _open_files(os.getpid())
+    descriptor = create_memory("test", ARENA_BYTES)
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    for number in range(500):
+        worker.process.attach_region(number, f"r{number}", descriptor, ARENA_BYTES)
+    os.close(descriptor)
+    worker.process.kill()
+    await worker.ends()
+    assert _open_files(os.getpid()) < ours
+
+
 async def test_a_worker_whose_words_make_no_sense_is_killed(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
