@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -120,25 +121,31 @@ async def test_an_arena_for_a_worker_that_is_dead_already_is_no_error(worker: Wo
     assert (await worker.ends()).status == -signal.SIGKILL
 
 
-def _open_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def _descriptors(pid: int, label: str) -> int:
+    """How many descriptors of this memory a process has."""
+    folder = f"/proc/{pid}/fd"
+    links: list[str] = []
+    for number in os.listdir(folder):
+        with suppress(FileNotFoundError):  # that of the listing itself
+            links.append(os.readlink(f"{folder}/{number}"))
+    return sum(label in link for link in links)
 
 
 async def test_regions_that_a_busy_worker_does_not_take_wait_for_it(worker: Worker) -> None:
     await worker.starts()
     process, count = worker.process, 500
-    ours, theirs = _open_files(os.getpid()), _open_files(process.pid)
-    descriptor = create_memory("test", ARENA_BYTES)
+    descriptor = create_memory("a_busy_region", ARENA_BYTES)
     os.kill(process.pid, signal.SIGSTOP)
     for number in range(count):
         process.attach_region(number, f"r{number}", descriptor, ARENA_BYTES)
     os.close(descriptor)
-    assert _open_files(os.getpid()) > ours, "the lifeline has taken them all at once"
+    assert _descriptors(os.getpid(), "a_busy_region"), "the lifeline has taken them all at once"
 
     os.kill(process.pid, signal.SIGCONT)
     async with asyncio.timeout(SOON):
-        while _open_files(os.getpid()) > ours or _open_files(process.pid) < theirs + count:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - no event tells how many files there are
+        while _descriptors(process.pid, "a_busy_region") < count:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+    assert not _descriptors(os.getpid(), "a_busy_region")
 
     for number in range(count):
         process.detach_region(number)
@@ -149,15 +156,15 @@ async def test_regions_that_a_busy_worker_does_not_take_wait_for_it(worker: Work
 
 async def test_regions_that_wait_for_a_worker_that_dies_are_let_go_of(worker: Worker) -> None:
     await worker.starts()
-    ours = _open_files(os.getpid())
-    descriptor = create_memory("test", ARENA_BYTES)
+    descriptor = create_memory("a_late_region", ARENA_BYTES)
     os.kill(worker.process.pid, signal.SIGSTOP)
     for number in range(500):
         worker.process.attach_region(number, f"r{number}", descriptor, ARENA_BYTES)
     os.close(descriptor)
+    assert _descriptors(os.getpid(), "a_late_region")
     worker.process.kill()
     await worker.ends()
-    assert _open_files(os.getpid()) < ours
+    assert not _descriptors(os.getpid(), "a_late_region")
 
 
 async def test_a_worker_whose_words_make_no_sense_is_killed(
