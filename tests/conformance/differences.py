@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -54,6 +54,21 @@ def _error(status: str, message: str, headers: Mapping[str, str] = _JSON) -> Ans
 def _refusal(code: str, details: str) -> Answer:
     """What replaces a gRPC answer."""
     return {"code": code, "details": details, "message": ...}
+
+
+def _models(names: str, **versions: Iterable[str]) -> str:
+    """The list of models that are all ready; those without other versions have the first."""
+    models = [
+        {
+            "name": name,
+            "versions": [
+                {"version": version, "state": "READY", "reason": ""}
+                for version in versions.get(name, "1")
+            ],
+        }
+        for name in names.split()
+    ]
+    return json.dumps({"models": models}, separators=(",", ":"))
 
 
 def _newer(reason: str, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Difference]:
@@ -491,6 +506,20 @@ _DECIDED = {
         Kind.DECIDED,
         "a plain load after one with a configuration loads what lies on the disk",
         replaced=(r"\[-1,4\]", "[4]"),
+    ),
+    **_decided(
+        "models can be listed",
+        {
+            "routes: GET /v2/models": {
+                "status": "200 OK",
+                "headers": _JSON,
+                "body": _models(
+                    "completed described dynamic grid identity labelled optional pair seen text "
+                    "texts types unlabelled versions",
+                    versions=("1", "3"),
+                ),
+            }
+        },
     ),
     **_decided(
         "a parameter of the wrong type is refused",
