@@ -152,6 +152,22 @@ def test_an_idle_stream_of_reflection_does_not_hold_up_the_end(repository: Path)
         requests.put(None)
 
 
+def test_reflection_is_restricted_as_metadata_are(repository: Path) -> None:
+    arguments = ["--grpc-reflection=true", "--grpc-restricted-protocol=metadata:key=secret"]
+    request = alpha.ServerReflectionRequest(list_services="").SerializeToString()
+    with (
+        serving(repository, arguments=arguments) as server,
+        grpc.insecure_channel(server.grpc) as channel,
+    ):
+        for path in PATHS:
+            call = channel.stream_stream(path)
+            with pytest.raises(grpc.RpcError) as raised:
+                list(call(iter([request]), timeout=TIMEOUT))
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+            metadata = [("triton-grpc-protocol-key", "secret")]
+            assert list(call(iter([request]), metadata=metadata, timeout=TIMEOUT))
+
+
 def test_nothing_is_told_unasked(repository: Path) -> None:
     with serving(repository) as plain, grpc.insecure_channel(plain.grpc) as channel:
         for path in PATHS:
