@@ -32,6 +32,7 @@ EXTENSIONS = [
     "model_repository",
     "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
