@@ -132,6 +132,11 @@ class App:
             tail = action if action == "index" else f"models/{{model}}/{action}"
             yield f"/v2/repository/{tail}", route
             yield f"/v2/repository/{{repository}}/{tail}", route
+        for (kind, action), route in self._memory.items():
+            base = f"/v2/{kind}sharedmemory"
+            yield f"{base}/region/{{region}}/{action}", route
+            if action != "register":
+                yield f"{base}/{action}", route
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""

@@ -264,8 +264,6 @@ def log_settings(client: Client) -> None:
 
 
 def trace_settings(client: Client) -> None:
-    if not offered(client, "get_trace_settings"):
-        return
     for model in (None, "plain"):
         document = client.get("update_trace_settings", model, settings={"trace_rate": "7"})
         assert _trace_rate(client, document) == "7"
@@ -281,12 +279,10 @@ def _trace_rate(client: Client, document: Any) -> Any:
 
 
 def system_shared_memory(client: Client) -> None:
-    if not offered(client, "get_system_shared_memory_status"):
-        return
     size, key = VALUES.nbytes, f"/tritonclient_{uuid.uuid4().hex}"
     region = shm.create_shared_memory_region("both", key, 2 * size)
     try:
-        assert key in shm.mapped_shared_memory_regions() or shm.mapped_shared_memory_regions()
+        assert shm.mapped_shared_memory_regions()
         shm.set_shared_memory_region(region, [VALUES])
         client.call("register_system_shared_memory", "both", key, 2 * size)
         assert regions(client, "system") == ["both"]
@@ -305,8 +301,6 @@ def system_shared_memory(client: Client) -> None:
 
 def cuda_shared_memory(client: Client) -> None:
     """Without a GPU regions are refused; a test with one is in tests/gpu."""
-    if not offered(client, "get_cuda_shared_memory_status"):
-        return
     handle = base64.b64encode(bytes(64))
     with pytest.raises(client.module.InferenceServerException, match=r"CUDA|GPU"):
         client.call("register_cuda_shared_memory", "device", handle, 0, 64)
@@ -320,18 +314,6 @@ def regions(client: Client, kind: str) -> list[str]:
     if client.is_http:
         return [region["name"] for region in document]
     return list(document.get("regions", {}))
-
-
-def offered(client: Client, method: str) -> bool:
-    """Whether the server has the extension at all; otherwise it must say that it has not."""
-    try:
-        client.call(method)
-    except client.module.InferenceServerException as error:
-        if "not offered" not in str(error):
-            raise
-        client.called.update(EXERCISES.keys() - {"close"})
-        return False
-    return True
 
 
 def closing(client: Client) -> None:
@@ -382,3 +364,28 @@ def test_method(kind: str, method: str, connected: Callable[[str], Client]) -> N
     assert method in EXERCISES, f"{method} of tritonclient.{kind} is not exercised"
     EXERCISES[method](client)
     assert method in client.called
+
+
+def test_every_function_of_the_shared_memory_module(
+    connected: Callable[[str], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: set[str] = set()
+
+    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            result = function(*arguments, **more)
+            called.add(name)
+            return result
+
+        return call
+
+    functions = {
+        name: function
+        for name, function in inspect.getmembers(shm, inspect.isfunction)
+        if not name.startswith("_") and function.__module__ == shm.__name__
+    }
+    for name, function in functions.items():
+        monkeypatch.setattr(shm, name, recorded(name, function))
+    system_shared_memory(connected("http"))
+    assert called == set(functions)
+    assert len(functions) >= 5
