@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from ...ipc.errors import InternalError, InvalidArgumentError
 from ..config.parse import from_json
@@ -68,7 +69,7 @@ def _versions(model: str, text: str) -> tuple[int, ...]:
     except (ValueError, RecursionError):
         raise refusal from None
     numbers: list[int] = []
-    for item in listed if isinstance(listed, list) else []:
+    for item in cast("list[object]", listed) if isinstance(listed, list) else []:
         if type(item) is int and 0 < item < 2**63:
             numbers.append(item)
         else:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from ...ipc.errors import InternalError, InvalidArgumentError
 from ..config.schema import ModelConfig
@@ -20,6 +21,9 @@ from ..config.schema import ModelConfig
 Agent = Callable[[str, str, Mapping[str, str]], None]
 
 _MD5 = "MD5:"
+
+#: A check against mistakes, as in Triton: not one against attacks.
+_NEW_MD5 = partial(hashlib.md5, usedforsecurity=False)
 
 
 def consult(config: ModelConfig, model: str, directory: str) -> None:
@@ -55,7 +59,7 @@ def _checksum(model: str, directory: str, parameters: Mapping[str, str]) -> None
             )
         try:
             with open(os.path.join(directory, path), "rb") as file:
-                found = hashlib.file_digest(file, _md5).hexdigest()
+                found = hashlib.file_digest(file, _NEW_MD5).hexdigest()
         except OSError as error:
             raise InternalError(
                 f"'{model}': repository agent 'checksum' cannot read file {path}: "
@@ -65,10 +69,6 @@ def _checksum(model: str, directory: str, parameters: Mapping[str, str]) -> None
             raise InvalidArgumentError(
                 f"'{model}': Mismatched MD5 hash for file {path}, expect: {expected}, got: {found}"
             )
-
-
-def _md5() -> hashlib._Hash:
-    return hashlib.md5(usedforsecurity=False)  # a check against mistakes, as in Triton
 
 
 #: All agents by their names.

@@ -70,18 +70,11 @@ def build(parent: str, model: str, files: Mapping[str, bytes]) -> GivenFolder:
         raise _not_written(model, error) from None
     folder = GivenFolder(private, model)
     try:
-        os.mkdir(folder.directory)
         for path, content in files.items():
-            _write(os.path.join(folder.directory, path), content)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            _write(model, folder.directory, path, content)
+    except BaseException:
         folder.remove()
-        raise InvalidArgumentError(
-            f"load parameter 'file:{path}' of model '{model}': another one names the same path, or "
-            "makes a file of a folder of it"
-        ) from None
-    except OSError as error:
-        folder.remove()
-        raise _not_written(model, error) from None
+        raise
     return folder
 
 
@@ -94,10 +87,19 @@ def _check(model: str, path: str) -> None:
         )
 
 
-def _write(path: str, content: bytes) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "xb") as file:
-        file.write(content)
+def _write(model: str, directory: str, path: str, content: bytes) -> None:
+    target = os.path.join(directory, path)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "xb") as file:
+            file.write(content)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise InvalidArgumentError(
+            f"load parameter 'file:{path}' of model '{model}': another one names the same path, or "
+            "makes a file of a folder of it"
+        ) from None
+    except OSError as error:
+        raise _not_written(model, error) from None
 
 
 def _not_written(model: str, error: OSError) -> InternalError:

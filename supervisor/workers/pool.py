@@ -129,13 +129,17 @@ class Pool:
             async with asyncio.TaskGroup() as group:
                 for instance in added:
                     group.create_task(_start_and_load(instance, config, samples))
-        except BaseException as error:
-            self.set_aside(added)
-            await self.remove(added, _STOP_TIMEOUT, _STOP_TIMEOUT)
-            if isinstance(error, ExceptionGroup):
-                expected = error.subgroup(StatusError) or error
-                raise expected.exceptions[0] from None
+        except ExceptionGroup as errors:
+            await self._undo(added)
+            expected = errors.subgroup(StatusError) or errors
+            raise expected.exceptions[0] from None
+        except asyncio.CancelledError:
+            await self._undo(added)
             raise
+
+    async def _undo(self, added: Sequence[Instance]) -> None:
+        self.set_aside(added)
+        await self.remove(added, _STOP_TIMEOUT, _STOP_TIMEOUT)
 
     async def remove(
         self, instances: Sequence[Instance], drain_timeout: float, stop_timeout: float
