@@ -131,6 +131,7 @@ def test_the_settings_are_those_of_the_mode(tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.slow
 def test_a_server_whose_collector_is_gone_serves_and_stops(tmp_path: Path) -> None:
     models.python_identity(tmp_path, "plain")
     texts = ["mode=opentelemetry", "level=TIMESTAMPS", "rate=1"]

@@ -420,3 +420,25 @@ def test_parsing_imports_neither_a_web_server_nor_numpy() -> None:
         [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True
     )
     assert shown.stdout == "[]\n"
+
+
+def test_the_old_options_of_tracing_are_spellings_of_the_new_one() -> None:
+    settings = parse(
+        "--trace-file=/t.json",
+        "--trace-level=TIMESTAMPS",
+        "--trace-level=TENSORS",
+        "--trace-rate=5",
+        "--trace-count=-1",
+        "--trace-log-frequency=7",
+        "--trace-config=rate=6",
+    )
+    assert settings.trace.config == (
+        "triton,file=/t.json",
+        "level=TIMESTAMPS",
+        "level=TENSORS",
+        "rate=5",
+        "count=-1",
+        "triton,log-frequency=7",
+        "rate=6",
+    )
+    assert "use --trace-config=rate=<rate> instead" in " ".join(settings.notices)
