@@ -16,11 +16,13 @@ import numpy.typing as npt
 import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
-from support import models
+from support import models, onnx_models
 from support.clients import TIMEOUT
 from support.servers import RunningServer, serving
 from tritonclient.utils import InferenceServerException, deserialize_bytes_tensor
 from tritonclient.utils import shared_memory as client_memory
+
+from tritonpy.ipc.dtypes import ELEMENT_SIZE
 
 SCRIBBLER = """
     import triton_python_backend_utils as pb_utils
@@ -48,6 +50,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     models.identity(repository, "slow", more=slow)
     models.python_model(repository, "scribbler", SCRIBBLER, models.identity_config())
     models.repeat(repository, "repeat")
+    for name in ELEMENT_SIZE:
+        models.identity(repository, f"of_{name}", f"TYPE_{name}")
+    onnx = repository / "onnx"
+    models.write(onnx / "config.pbtxt", 'backend: "onnxruntime" max_batch_size: 4')
+    onnx_models.save(onnx_models.identity("FP32", [None, 4]), onnx / "1")
     with serving(repository) as running:
         yield running
 
@@ -193,6 +200,32 @@ def test_a_region_may_begin_anywhere_in_its_segment(client: Client) -> None:
             outputs=[client.output("OUTPUT0", "odd", 8, 16)],
         )
         np.testing.assert_array_equal(floats(path, 6, 3), [0, 1, 2, 3, 1, 2])
+
+
+@pytest.mark.parametrize("datatype", ELEMENT_SIZE)
+def test_every_data_type_may_lie_in_a_region(client: Client, datatype: str) -> None:
+    content = bytes([1, 0] * 16)
+    size = 4 * ELEMENT_SIZE[datatype]
+    with segment("shm_type", content + bytes(32)) as path:
+        client.calls.register_system_shared_memory("type", "/shm_type", 64)
+        client.calls.infer(
+            f"of_{datatype}",
+            [client.input("INPUT0", datatype, [4], "type", size)],
+            outputs=[client.output("OUTPUT0", "type", size, 32)],
+        )
+        assert path.read_bytes()[32:].rstrip(b"\0") == content[:size].rstrip(b"\0")
+
+
+def test_onnxruntime_reads_a_region_in_place(client: Client, server: RunningServer) -> None:
+    with segment("shm_onnx", counting(8).tobytes() + bytes(32)) as path:
+        client.calls.register_system_shared_memory("onnx", "/shm_onnx", 64)
+        client.calls.infer(
+            "onnx",
+            [client.input("INPUT0", "FP32", [2, 4], "onnx", 32)],
+            outputs=[client.output("OUTPUT0", "onnx", 32, 32)],
+        )
+        np.testing.assert_array_equal(floats(path, 8, 32), counting(8))
+        wait_for_mapping(server, "onnx", "shm_onnx", True)
 
 
 def test_texts_are_read_from_and_written_to_regions(client: Client) -> None:
