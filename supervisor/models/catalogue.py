@@ -17,7 +17,7 @@ from ..config.schema import ModelConfig, ModelVersionPolicy, Specific
 from ..config.validate import check_as_written
 from ..repository import layout, poller, versions
 from ..repository.layout import ModelOnDisk
-from ..repository.storage import localize
+from ..repository.storage import Storage
 from ..settings import Settings
 from .load_request import LoadRequest
 
@@ -32,6 +32,7 @@ class Catalogue:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._found: dict[str, list[ModelOnDisk]] = {}
+        self.storage = Storage(settings.models.cache_directory)
 
     def __repr__(self) -> str:
         return f"<Catalogue of {len(self._found)} models>"
@@ -44,17 +45,15 @@ class Catalogue:
     async def look(self, model: str | None = None) -> None:
         """Look at the repositories, or at one model in them.
 
-        Raises InvalidArgumentError when a repository cannot be read, UnsupportedError when it is
-        kept where this version cannot read it.
+        Raises StatusError when a repository cannot be read.
         """
         name = self._settings.models.config_name
         found: dict[str, list[ModelOnDisk]] = {}
         for repository in self._settings.repositories:
-            folder = await asyncio.to_thread(localize, repository)
             if model is None:
-                there = await asyncio.to_thread(layout.find_models, folder, name)
+                there = await asyncio.to_thread(self.storage.find_models, repository, name)
             else:
-                one = await asyncio.to_thread(layout.find_model, folder, model, name)
+                one = await asyncio.to_thread(self.storage.find_model, repository, model, name)
                 there = [one] if one is not None else []
             for item in there:
                 found.setdefault(item.name, []).append(item)
@@ -90,7 +89,7 @@ class Catalogue:
         return {
             os.path.join(place.directory, path): seen
             for place in self._found.get(model, [])
-            for path, seen in poller.fingerprint(place.directory).items()
+            for path, seen in self.storage.fingerprint(place).items()
         }
 
     def config(
@@ -100,6 +99,7 @@ class Catalogue:
 
         Raises StatusError when there is none, or none that can be understood.
         """
+        self.storage.fetch(found)
         if request.config is not None:
             config, source = (
                 request.config,

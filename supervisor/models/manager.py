@@ -90,6 +90,7 @@ class ModelManager:
 
     async def stop_loading(self) -> None:
         """Give up the loads that are under way; whoever waits for one is told."""
+        self._catalogue.storage.stop_fetching()
         await self._operations.cancel()
 
     async def stop(self, drain_timeout: float, stop_timeout: float) -> bool:
@@ -98,7 +99,10 @@ class ModelManager:
         False when something did not finish in time.
         """
         await self.stop_loading()
-        return await self._deployer.stop(self._serving(), drain_timeout, stop_timeout)
+        try:
+            return await self._deployer.stop(self._serving(), drain_timeout, stop_timeout)
+        finally:
+            await asyncio.to_thread(self._catalogue.storage.close)
 
     @property
     def running(self) -> int:

@@ -10,6 +10,7 @@ Everything here blocks on the disk; callers on the event loop use a thread.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...ipc.errors import InvalidArgumentError
@@ -128,6 +129,34 @@ def look(repository: str, name: str, config_name: str) -> ModelOnDisk:
         versions=tuple(sorted(versions)),
         ignored=tuple(ignored),
         config_path=_config_path(directory, config_name),
+    )
+
+
+def from_paths(
+    repository: str, directory: str, paths: Sequence[str], config_name: str
+) -> ModelOnDisk:
+    """What a model holds whose files are known by their paths in its folder, and are not here."""
+    name = os.path.basename(directory)
+    versions: list[int] = []
+    ignored: list[str] = []
+    for entry in sorted({path.partition("/")[0] for path in paths}):
+        reason = _why_no_version(entry, entry not in paths)
+        if reason is None:
+            versions.append(int(entry))
+        elif reason:
+            ignored.append(
+                f"{repository}/{name}/{entry} is not a version of model '{name}' and is ignored: "
+                f"{reason}"
+            )
+    config = f"configs/{config_name}.pbtxt"
+    chosen = config if config_name and config in paths else "config.pbtxt"
+    return ModelOnDisk(
+        name=name,
+        directory=directory,
+        repository=repository,
+        versions=tuple(sorted(versions)),
+        ignored=tuple(ignored),
+        config_path=os.path.join(directory, chosen) if chosen in paths else None,
     )
 
 
