@@ -59,7 +59,7 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         Option(
             "model-repository",
             kinds.FOLDER,
-            "Folder that holds the models.",
+            "Folder that holds the models; or s3://, gs://, as:// and where in the cloud.",
             "repositories",
             many=True,
         ),
@@ -108,6 +108,13 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             kinds.NAME,
             "Prefer a model's configs/<name>.pbtxt to its config.pbtxt.",
             "models.config_name",
+        ),
+        Option(
+            "model-cache-directory",
+            kinds.FOLDER,
+            "Folder that keeps what was downloaded from repositories in the cloud.",
+            "models.cache_directory",
+            default="~/.cache/tritonpy-models",
         ),
         Option(
             "model-load-thread-count",

@@ -147,7 +147,8 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     With `strict_config` a model's configuration must be complete as it stands in its file.
     `config_name` names the file `configs/<config_name>.pbtxt` to prefer over config.pbtxt.
     A load that fails is tried again `load_retries` times. Each of `gpu_limits`, `<gpu>:<fraction>`,
-    refuses loads while a GPU's memory is fuller than that.
+    refuses loads while a GPU's memory is fuller than that. `cache_directory` is where models from
+    the cloud are kept; empty for the user's own.
     """
 
     mode: ControlMode = "none"
@@ -158,6 +159,7 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     load_threads: int = 4
     load_retries: int = 0
     gpu_limits: tuple[str, ...] = ()
+    cache_directory: str = ""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,7 +65,10 @@ class CloudRepository:
     def fingerprint(self, model: str) -> Fingerprint:
         """What the last listing showed of a model: a change of an etag changes it."""
         return {
-            path: (int.from_bytes(hashlib.sha256(item.etag.encode()).digest()[:8], "big"), item.size)
+            path: (
+                int.from_bytes(hashlib.sha256(item.etag.encode()).digest()[:8], "big"),
+                item.size,
+            )
             for path, item in self._files(model).items()
         }
 
@@ -106,8 +109,10 @@ class CloudRepository:
         return f"{self.location.text}\0{item.path}\0{item.etag}\0{item.size}"
 
     def _download(self, model: str, files: dict[str, StoredObject]) -> None:
-        probe = os.path.join(self._cache.folder, "probe")
+        probe = f"{self._directory(model)}.probe"
         missing = [item for item in files.values() if not self._cache.link(self._key(item), probe)]
+        if os.path.exists(probe):
+            os.unlink(probe)
         if not missing:
             return
         total = sum(item.size for item in missing)
@@ -156,6 +161,7 @@ class _Progress:
         self._next = time.monotonic() + _PROGRESS_SECONDS
 
     def of(self, parts: Iterator[memoryview]) -> Iterator[memoryview]:
+        """The parts, counted as they pass."""
         for part in parts:
             yield part
             self._done += len(part)

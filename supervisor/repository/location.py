@@ -1,7 +1,7 @@
 """Where a model repository is: Triton's path syntax for repositories in the cloud, read into parts.
 
-    s3://bucket/path    s3://host:port/bucket/path    s3://https://host:port/bucket/path
-    gs://bucket/path    as://account/container/path   as://account.blob.core.windows.net/...
+s3://bucket/path    s3://host:port/bucket/path    s3://https://host:port/bucket/path
+gs://bucket/path    as://account/container/path   as://account.blob.core.windows.net/...
 """
 
 from __future__ import annotations

@@ -121,9 +121,7 @@ def _store(location: CloudLocation) -> Any:
         "connect_timeout": _CONNECT_TIMEOUT,
     }
     try:
-        return make(
-            location.bucket, config=options, client_options=client, retry_config=_RETRIES
-        )
+        return make(location.bucket, config=options, client_options=client, retry_config=_RETRIES)
     except Exception as error:
         reason = str(error).split("\n", 1)[0]
         raise InvalidArgumentError(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonpy.ipc.errors import InvalidArgumentError, UnsupportedError
+from tritonpy.ipc.errors import InvalidArgumentError
 from tritonpy.supervisor.repository.storage import localize
 
 
@@ -16,12 +16,6 @@ def test_a_local_folder_is_its_absolute_path(
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
     assert localize("models/") == str(tmp_path / "models")
-
-
-@pytest.mark.parametrize("scheme", ["s3", "gs", "as"])
-def test_a_cloud_repository_is_refused_in_plain_words(scheme: str) -> None:
-    with pytest.raises(UnsupportedError, match="cloud repositories are not supported yet"):
-        localize(f"{scheme}://bucket/models")
 
 
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
