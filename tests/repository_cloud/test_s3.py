@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +31,6 @@ def s3() -> Iterator[str]:
 
 
 def test_a_model_is_loaded_and_serves(s3: str, tmp_path: Path) -> None:
-    import urllib.request
-
     urllib.request.urlopen(urllib.request.Request(f"http://{s3}/bucket", method="PUT")).close()
     store = S3Store(
         "bucket",
