@@ -56,7 +56,7 @@ class Objects:
                 StoredObject(
                     meta["path"][start:],
                     meta["size"],
-                    meta.get("e_tag") or meta["last_modified"].isoformat(),
+                    _etag(meta),
                 )
                 for page in pages
                 for meta in page
@@ -77,7 +77,7 @@ class Objects:
             end = min(start + _PART_BYTES, item.size)
             try:
                 result = self._open().get(path, options={"range": (start, end)})
-                etag = result.meta.get("e_tag") or result.meta["last_modified"].isoformat()
+                etag = _etag(result.meta)
                 content = memoryview(result.bytes())
             except Exception as error:
                 raise self._failed(f"read {item.path} of", error) from None
@@ -101,6 +101,11 @@ class Objects:
             f"failed to {what} model repository '{self._location.text}' in "
             f"{self._location.service}: {type(error).__name__}: {reason}"
         )
+
+
+def _etag(meta: Any) -> str:
+    # Azure quotes it with an object and not in a listing.
+    return (meta.get("e_tag") or "").strip('"') or meta["last_modified"].isoformat()
 
 
 def _store(location: CloudLocation) -> Any:
