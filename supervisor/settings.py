@@ -149,7 +149,6 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     A load that fails is tried again `load_retries` times. Each of `gpu_limits`, `<gpu>:<fraction>`,
     refuses loads while a GPU's memory is fuller than that. `cache_directory` is where models from
     the cloud are kept; empty for the user's own.
-    the cloud are kept; empty for the user's own.
     """
 
     mode: ControlMode = "none"
