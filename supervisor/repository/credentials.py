@@ -6,6 +6,7 @@ import configparser
 import json
 import os
 from collections.abc import Mapping
+from typing import cast
 
 from ...ipc.errors import InvalidArgumentError
 from .location import CloudLocation
@@ -43,14 +44,17 @@ def store_options(location: CloudLocation, environment: Mapping[str, str]) -> St
 def _s3(location: CloudLocation, entry: object, environment: Mapping[str, str]) -> StoreOptions:
     options: StoreOptions
     if isinstance(entry, dict):
+        written = cast("dict[str, object]", entry)
         names = {
             "key_id": "access_key_id",
             "secret_key": "secret_access_key",
             "session_token": "session_token",
             "region": "region",
         }
-        options = {names[key]: str(value) for key, value in entry.items() if key in names and value}
-        profile = str(entry.get("profile", ""))
+        options = {
+            names[key]: str(value) for key, value in written.items() if key in names and value
+        }
+        profile = str(written.get("profile", ""))
     else:
         options = {name: environment[key] for key, name in _AWS.items() if environment.get(key)}
         profile = environment.get("AWS_PROFILE", "")
@@ -98,7 +102,8 @@ def _gs(entry: object, environment: Mapping[str, str]) -> StoreOptions:
 def _azure(location: CloudLocation, entry: object, environment: Mapping[str, str]) -> StoreOptions:
     if isinstance(entry, dict):
         names = {"account_str", "account_key", "auth_type", "client_id"}
-        given = {key: str(value) for key, value in entry.items() if key in names and value}
+        written = cast("dict[str, object]", entry)
+        given = {key: str(value) for key, value in written.items() if key in names and value}
     else:
         given = {
             "account_str": environment.get("AZURE_STORAGE_ACCOUNT", ""),
@@ -126,8 +131,9 @@ def _from_file(location: CloudLocation, path: str) -> object:
     entries = _json(path).get(location.scheme)
     if not isinstance(entries, dict):
         return None
-    prefixes = [prefix for prefix in entries if location.text.startswith(prefix)]
-    return entries[max(prefixes, key=len)] if prefixes else None
+    by_prefix = cast("dict[str, object]", entries)
+    prefixes = [prefix for prefix in by_prefix if location.text.startswith(prefix)]
+    return by_prefix[max(prefixes, key=len)] if prefixes else None
 
 
 def _json(path: str) -> dict[str, object]:
@@ -139,4 +145,4 @@ def _json(path: str) -> dict[str, object]:
         raise InvalidArgumentError(f"credential file {path} cannot be read: {reason}") from None
     if not isinstance(content, dict):
         raise InvalidArgumentError(f"credential file {path} must hold a JSON object")
-    return content
+    return cast("dict[str, object]", content)

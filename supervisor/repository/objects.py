@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -116,7 +116,7 @@ def _store(location: CloudLocation) -> Any:
             f"model repository '{location.text}' is kept in {location.service}, and that needs the "
             "package obstore: pip install 'tritonpy-supervisor[cloud]'"
         ) from None
-    make: Callable[..., Any] = {"s3": S3Store, "gs": GCSStore, "as": AzureStore}[location.scheme]
+    stores: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "as": AzureStore}
     options = store_options(location, os.environ)
     if location.scheme == "gs" and not options:
         options = {"skip_signature": True}
@@ -126,7 +126,9 @@ def _store(location: CloudLocation) -> Any:
         "connect_timeout": _CONNECT_TIMEOUT,
     }
     try:
-        return make(location.bucket, config=options, client_options=client, retry_config=_RETRIES)
+        return stores[location.scheme](
+            location.bucket, config=options, client_options=client, retry_config=_RETRIES
+        )
     except Exception as error:
         reason = str(error).split("\n", 1)[0]
         raise InvalidArgumentError(
