@@ -26,6 +26,8 @@ class StatusError(Exception):
         #: Whether the request had been accepted when it failed: over HTTP, Triton's answers to such
         #: errors are of another content type.
         self.after_dispatch = False
+        #: Whether the request could not be read by the worker, so that no model has seen it.
+        self.unread = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r})"

@@ -43,16 +43,21 @@ class ModelFiles(msgspec.Struct, frozen=True, array_like=True):
     version_directory: str
 
 
-class Error(msgspec.Struct, array_like=True, gc=False):
-    """A failure as it travels: the code of ipc.errors and a sentence for the client."""
+class Error(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+    """A failure as it travels: the code of ipc.errors and a sentence for the client.
+
+    `unread` says that the request could not be read, so that no model has seen it.
+    """
 
     code: str
     message: str
+    unread: bool = False
 
 
 def error_of(error: StatusError) -> Error:
     """The error as it is sent; of its text, what is not Unicode (lone surrogates) is escaped."""
-    return Error(error.code, error.message.encode("utf-8", "backslashreplace").decode())
+    text = error.message.encode("utf-8", "backslashreplace").decode()
+    return Error(error.code, text, error.unread)
 
 
 # --- supervisor to worker -------------------------------------------------------------------------

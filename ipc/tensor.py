@@ -105,13 +105,13 @@ class FramingError(ValueError):
         super().__init__(f"{before} tensor{after}")
         self._before = before
         self._after = after
-        #: Names neither the request nor the model.
-        self._brief = brief
+        #: Names neither the request nor the model: Triton finds this mistake later than the others.
+        self.brief = brief
 
     def about(self, name: str, model: str, request_id: str) -> str:
         """The message about this input of a request to this model."""
         subject = f"inference input '{name}'"
-        if self._brief:
+        if self.brief:
             return f"{self._before} {subject}{self._after}"
         prefix = f"[request id: {request_id or '<id_unknown>'}] "
         return f"{prefix}{self._before} {subject} for model '{model}'{self._after}"

@@ -62,16 +62,15 @@ def _entries(row: npt.NDArray[Any], count: int, labels: Sequence[str]) -> list[s
 
 
 def _best(row: npt.NDArray[Any], count: int) -> list[int]:
-    """The indices of the `count` highest scores, the highest first."""
+    """The indices of the `count` highest scores, the highest first; NaN is above all of them."""
     if count == 0:
         return []
-    if row.dtype.kind == "f":
-        row = np.where(np.isnan(row), -np.inf, row)
     candidates: npt.NDArray[np.intp] = np.arange(row.size)
     if count < row.size:  # most scores need not be sorted: find the lowest that counts
         lowest = np.partition(row, row.size - count)[row.size - count]
-        candidates = np.flatnonzero(row >= lowest)
-    # A stable sort of the reversed scores, read backwards, keeps equal scores in order.
+        candidates = np.flatnonzero(~(row < lowest))  # NaN is not below anything
+    # A stable sort of the reversed scores, read backwards, keeps equal scores in order. It puts
+    # NaN above everything, as Triton does.
     backwards = np.argsort(row[candidates][::-1], kind="stable")[::-1]
     ranked = candidates[candidates.size - 1 - backwards]
     return cast("list[int]", ranked[:count].tolist())

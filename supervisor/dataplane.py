@@ -111,7 +111,7 @@ class DataPlane:
             if request.outputs:
                 _classify(served, request, response)
         except StatusError as error:
-            error.after_dispatch = True
+            error.after_dispatch = not error.unread
             raise
         return response
 

@@ -95,8 +95,9 @@ class Memory:
             try:
                 return decode_bytes(view, element_count(tensor.shape)).reshape(tensor.shape)
             except FramingError as error:
-                message = error.about(tensor.name, model, request_id)
-                raise InvalidArgumentError(message) from None
+                failure = InvalidArgumentError(error.about(tensor.name, model, request_id))
+                failure.unread = not error.brief
+                raise failure from None
         try:
             array: Array = np.frombuffer(view, numpy_dtype(tensor.datatype)).reshape(tensor.shape)
         except ValueError:

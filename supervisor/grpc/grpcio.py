@@ -262,10 +262,23 @@ def _by_service(
     for path, handler in handlers.items():
         _, service, method = path.split("/")
         services.setdefault(service, {})[method] = handler
-    return tuple(
+    known = tuple(
         grpc.method_handlers_generic_handler(service, methods)
         for service, methods in services.items()
     )
+    return (*known, _Unknown())
+
+
+class _Unknown(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers calls that there are not; gRPC itself would add words that Triton's does not."""
+
+    def service(self, handler_call_details: object) -> _Handler:
+        """The handler of any path that nobody else has taken."""
+        return grpc.stream_stream_rpc_method_handler(_refuse_unknown)
+
+
+async def _refuse_unknown(_: object, context: _Context) -> None:
+    _fail(context, grpc.StatusCode.UNIMPLEMENTED, "")
 
 
 def _channel_options(settings: GrpcSettings) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from aiohttp import web
 
@@ -222,7 +222,11 @@ class App:
             return route, (_name(name), None)
         if kind == "trace/setting":
             return None
-        return route, (_name(name), _version(version))
+        try:
+            number = _version(version)
+        except InvalidArgumentError as error:
+            return route._replace(endpoint=_refusing(error)), ()
+        return route, (_name(name), number)
 
     def _version_digits(self, name: str, segment: str) -> str | None:
         """A version as it is written, or as its label says; None for what is neither."""
@@ -233,8 +237,11 @@ class App:
 
 
 def _name(segment: str) -> str:
-    """The name that a path segment spells; quoted bytes that are no text spell nobody's name."""
-    return unquote(segment) if "%" in segment else segment
+    """The name that a path segment spells, where it is quoted as clients quote; else as it is."""
+    if "%" not in segment:
+        return segment
+    name = unquote(segment)
+    return name if quote(name) == segment else segment
 
 
 def _repository_name(segment: str) -> str:
@@ -250,6 +257,13 @@ def _version(digits: str) -> int:
             "(details: stol), version should be an integral value > 0"
         )
     return int(digits)
+
+
+def _refusing(error: StatusError) -> Endpoint:
+    async def refuse(http: web.BaseRequest) -> Reply:
+        raise error
+
+    return refuse
 
 
 async def _refuse_repository(http: web.BaseRequest) -> Reply:

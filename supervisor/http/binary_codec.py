@@ -91,6 +91,13 @@ def raw_input(request: InferRequest, config: ModelConfig, size: int) -> tuple[Te
         at = dims.index(-1)
         fixed = _product(dims[:at] + dims[at + 1 :]) * ELEMENT_SIZE[datatype]
         dims[at] = size // fixed if fixed else 0
+    if datatype != "BYTES":
+        expected = _product(dims) * ELEMENT_SIZE[datatype]
+        if size != expected:  # Triton has not told the input its name yet
+            raise InvalidArgumentError(
+                f"{_NO_REQUEST_ID}input byte size mismatch for input 'raw_input' for model "
+                f"'{request.model}'. Expected {expected}, got {size}"
+            )
     shape = (1, *dims) if config.max_batch_size > 0 else tuple(dims)
     return Tensor(declared.name, datatype, shape, memoryview(b"")), prefix
 

@@ -82,6 +82,8 @@ def decode_request(
     places: Places | None = None
     for index, entry in enumerate(document.inputs):
         tensor, size = _input(entry, limit)
+        if size is None and json_tensor.has_infinity(tensor):
+            json_document.refuse_too_large(data)
         request.inputs.append(tensor)
         sizes.append(size)
         if entry.parameters.shared_memory_region is not UNSET:

@@ -57,6 +57,7 @@ _TYPECODES = {
     "FP64": "d",
 }
 _WIDEST = {"I": "q", "U": "Q"}
+_FLOATS = {"FP32": np.float32, "FP64": np.float64}
 
 _TOO_DEEP = f"JSON nesting depth exceeds maximum allowed limit ({MAX_NESTING})"
 _TOO_MANY = "Unable to parse 'data': Shape does not match true shape of 'data' field"
@@ -136,6 +137,14 @@ def encode(tensor: Tensor) -> bytes:
     return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def has_infinity(tensor: Tensor) -> bool:
+    """Whether some element is infinite: said so, or too large for its type."""
+    dtype = _FLOATS.get(tensor.datatype)
+    return dtype is not None and bool(
+        np.isinf(np.frombuffer(cast("memoryview", tensor.data), dtype)).any()
+    )
+
+
 def _mismatch(name: str) -> InternalError:
     return InternalError(
         "Failed to write 'data' field: output tensor shape does not match "
@@ -144,6 +153,12 @@ def _mismatch(name: str) -> InternalError:
 
 
 def _element_count(name: str, shape: list[int]) -> int:
+    if max(shape, default=0) > _INT64_MAX:
+        signed = ",".join(str((extent + 2**63) % 2**64 - 2**63) for extent in shape)
+        raise InvalidArgumentError(
+            f"invalid shape for input '{name}': shape [{signed}] contains one or more invalid "
+            "dimensions"
+        )
     count = 1
     for extent in shape:
         count *= extent

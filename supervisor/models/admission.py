@@ -85,11 +85,7 @@ class Admission:
             if batch_size < 0:
                 batch_size = rows
             elif rows != batch_size:
-                raise self._refusal(
-                    request,
-                    f"input '{tensor.name}' batch size does not match other inputs for "
-                    f"'{self._model}'",
-                )
+                raise self._unequal_batch(request, tensor)
             self._check_size(request, tensor, expected.element_size)
         if given != len(known):
             self._check_required(request)
@@ -130,8 +126,17 @@ class Admission:
                 want in (-1, got) for want, got in zip(dims, shape, strict=True)
             )
             if not fits:
+                others = (each.shape for each in request.inputs)
+                if self._batching and any(each and each[0] != rows for each in others):
+                    raise self._unequal_batch(request, tensor)
                 raise self._refusal(request, self._shape_message(tensor, expected))
         return rows
+
+    def _unequal_batch(self, request: InferRequest, tensor: Tensor) -> InvalidArgumentError:
+        return self._refusal(
+            request,
+            f"input '{tensor.name}' batch size does not match other inputs for '{self._model}'",
+        )
 
     def _check_size(self, request: InferRequest, tensor: Tensor, element_size: int) -> None:
         """The bytes are those of the shape; how many elements BYTES hold, the worker counts."""

@@ -33,13 +33,17 @@ def _places(request: InferRequest) -> dict[str, Region]:
 
 def response_of(work: Work, answer: messages.Response, files: messages.ModelFiles) -> InferResponse:
     """A worker's answer to a request; spans in it have become views already."""
-    error = answer.error
+    failure = answer.error
+    error = None
+    if failure is not None:
+        error = from_code(failure.code, failure.message)
+        error.unread = failure.unread
     return InferResponse(
         files.name,
         files.version,
         work.request.id,
         answer.outputs,
         answer.parameters,
-        None if error is None else from_code(error.code, error.message),
+        error,
         answer.final,
     )

@@ -331,6 +331,8 @@ _NEWER |= {
     )
 }
 
+_NEWER["statistics of responses: a failure"] = _NEWER["decoupled: fail in the middle"]
+
 _TRACES = _newer(
     "trace settings of an unknown model are looked up as any model is",
     {
@@ -370,13 +372,6 @@ _RESPONSES_GRPC = {
 }
 
 _DECIDED = {
-    **_decided(
-        "gRPC itself answers what no service offers",
-        {
-            "health: health watch": {"details": "Method not found!"},
-            "health: unknown method": {"details": "Method not found!"},
-        },
-    ),
     **_decided(
         "what is no HTTP/1.1 is refused with a reason",
         {
@@ -532,5 +527,22 @@ _DECIDED = {
         },
     ),
 }
+
+_NEWER |= _newer(
+    "data may be a single value without brackets",
+    {
+        **{
+            f"json data: data {what}": _error(
+                "500 Internal Server Error",
+                "Unable to parse 'data': attempt to access JSON non-number as double",
+            )
+            for what in ("an object", "null", "a text")
+        },
+        "json data: data a number": _error(
+            "500 Internal Server Error",
+            "Failed to parse 'data' field: shape does not match true shape",
+        ),
+    },
+)
 
 DIFFERENCES: dict[str, Difference] = {**_NEWER, **_TRACES, **_DECIDED}

@@ -20,14 +20,17 @@ _FRAMES = re.compile(
     r"|under the version policy of model '\w+')[\s\S]*"
 )
 _NAMES = {_BACKEND_FOLDER: "<backend>/", _FOLDER: "<folder>", _ADDRESS: "<address>"}
+#: Where a document is wrong, this server tells beside the byte also the line and the column.
+_LINE_AND_COLUMN = re.compile(r"( at \d+) \(line \d+, column \d+\)")
 _LIST_OF_INPUTS = re.compile(r"(Got input\(s\) )\[([^]]*)\]")
 
 
 def normalised(answer: Answer, names: Sequence[str], repository: Path) -> Answer:
-    """The answer without paths and addresses, and after the normalisers of these names."""
+    """The answer without paths, addresses and what only we tell, and after these normalisers."""
     text = json.dumps(answer, ensure_ascii=False).replace(str(repository), "<repository>")
     for pattern, name in _NAMES.items():
         text = pattern.sub(name, text)
+    text = _LINE_AND_COLUMN.sub(r"\1", text)
     result: Answer = json.loads(text)
     for name in names:
         result = NORMALISERS[name](result)

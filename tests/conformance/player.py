@@ -97,7 +97,10 @@ class Player:
         def counted(document: Any) -> bool:
             (entry,) = document["model_stats"]
             found = entry["inference_stats"]
-            return bool(found["success"]["count"] + found["fail"]["count"] >= wanted.requests)
+            succeeded = found["success"]["count"]
+            # An execution may be counted after the answer to its request.
+            executed = found["queue"]["count"] >= succeeded
+            return bool(executed and succeeded + found["fail"]["count"] >= wanted.requests)
 
         self._poll(question, counted, str(wanted))
 

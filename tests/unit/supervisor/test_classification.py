@@ -63,10 +63,12 @@ def test_nothing_to_rank_gives_nothing(shape: tuple[int, ...], expected: tuple[i
     assert (result.shape, result.byte_size) == (expected, 0)
 
 
-def test_equal_scores_rank_by_index_and_what_is_no_number_last() -> None:
+def test_equal_scores_rank_by_index_and_what_is_no_number_first() -> None:
     result = classify(scores("FP32", [np.nan, 1, np.inf, 1, -np.inf, 1]), 6, False, [])
-    assert [one.split(":")[1] for one in entries(result)] == ["2", "1", "3", "5", "0", "4"]
-    assert entries(result)[0] == "inf:2"
+    assert [one.split(":")[1] for one in entries(result)] == ["0", "2", "1", "3", "5", "4"]
+    assert entries(result)[1] == "inf:2"
+    best = classify(scores("FP32", [3, np.nan, 5, 4]), 2, False, [])
+    assert entries(best) == ["nan:1", "5.000000:2"]
 
 
 @pytest.mark.parametrize("datatype", ["BOOL", "FP16", "BF16", "BYTES"])

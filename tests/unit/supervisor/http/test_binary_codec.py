@@ -76,7 +76,7 @@ def deduce(data_type: str, dims: list[int], size: int, batch: int = 0) -> tuple[
         ([-1], 64, 0, (16,)),
         ([2, -1, 4], 64, 8, (1, 2, 2, 4)),
         ([-1], 0, 0, (0,)),
-        ([0, -1], 8, 0, (0, 0)),
+        ([0, -1], 0, 0, (0, 0)),
     ],
 )
 def test_a_raw_requests_shape_comes_from_the_configuration_and_its_size(
@@ -84,6 +84,20 @@ def test_a_raw_requests_shape_comes_from_the_configuration_and_its_size(
 ) -> None:
     tensor, prefix = deduce("TYPE_FP32", dims, size, batch)
     assert (tensor.name, tensor.datatype, tensor.shape, prefix) == ("IN", "FP32", shape, b"")
+
+
+@pytest.mark.parametrize(
+    ("dims", "size", "expected"), [([16], 12, 64), ([-1], 7, 4), ([0, -1], 8, 0)]
+)
+def test_raw_bytes_that_are_no_tensor_are_refused_by_tritons_name_for_them(
+    dims: list[int], size: int, expected: int
+) -> None:
+    with pytest.raises(InvalidArgumentError) as refusal:
+        deduce("TYPE_FP32", dims, size, 0)
+    assert refusal.value.message == (
+        "[request id: <id_unknown>] input byte size mismatch for input 'raw_input' for model 'm'. "
+        f"Expected {expected}, got {size}"
+    )
 
 
 def test_a_raw_string_gets_its_length() -> None:

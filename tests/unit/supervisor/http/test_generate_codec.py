@@ -103,9 +103,7 @@ def test_what_is_no_object_is_refused(document: bytes) -> None:
     assert failure(InternalError, document) == "attempt to get members for non-object"
 
 
-@pytest.mark.parametrize(
-    "document", [b'{"id":"\xff"}', b'{"a":"\xff"}', b'{"\xff":1}', b'{"a":"\\ud800"}']
-)
+@pytest.mark.parametrize("document", [b'{"id":"\xff"}', b'{"a":"\xff"}', b'{"\xff":1}'])
 def test_text_that_is_none_is_refused(document: bytes) -> None:
     assert failure(InternalError, document).endswith("the string is not valid UTF-8")
 

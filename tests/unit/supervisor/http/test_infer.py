@@ -373,7 +373,8 @@ def test_malformed_json_is_an_internal_error(served: Served) -> None:
     answer = served.infer("echo", b"{nonsense")
     assert (answer.status, answer.error) == (
         500,
-        "failed to parse the request JSON buffer: Missing a name for object member. at 1",
+        "failed to parse the request JSON buffer: Missing a name for object member. at 1 "
+        "(line 1, column 2)",
     )
 
 

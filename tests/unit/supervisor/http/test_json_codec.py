@@ -154,20 +154,20 @@ def test_a_name_that_is_no_utf8_is_refused() -> None:
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        (b" ", "Invalid value. at 1"),
-        (b"nonsense", "Invalid value. at 0"),
+        (b" ", "The document is empty. at 1"),
+        (b"nonsense", "Invalid value. at 1"),
         (b'{"inputs":[]} x', "The document root must not be followed by other values. at 14"),
         (b"{1:2}", "Missing a name for object member. at 1"),
         (b'{"a" 1}', "Missing a colon after a name of object member. at 5"),
         (b'{"a":"b', "Missing a closing quotation mark in string. at 7"),
         (b'{"a":"\\x"}', "Invalid escape character in string. at 6"),
-        (b"[1 2]", "Missing a comma or a closing bracket after a value. at 3"),
+        (b"[1 2]", "Missing a comma or ']' after an array element. at 3"),
         (b"1" * 5000, "Number too big to be stored in double. at 0"),
     ],
 )
 def test_malformed_json_is_an_internal_error_with_its_place(document: bytes, reason: str) -> None:
-    expected = f"failed to parse the request JSON buffer: {reason}"
-    assert failure(document, InternalError) == expected
+    expected = f"failed to parse the request JSON buffer: {reason} (line 1, column "
+    assert failure(document, InternalError).startswith(expected)
 
 
 def test_deep_nesting_outside_of_tensors_is_refused_too() -> None:
@@ -282,11 +282,11 @@ def test_an_input_has_exactly_one_source(entry: Any, found: str) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "\udc80"], ids=["at once", "by the patient reader"])
-def test_places_in_regions_are_kept_for_who_knows_the_regions(text: str) -> None:
+@pytest.mark.parametrize("note", ["", math.nan], ids=["at once", "by the patient reader"])
+def test_places_in_regions_are_kept_for_who_knows_the_regions(note: object) -> None:
     region = {"shared_memory_region": "r", "shared_memory_byte_size": 8, "shared_memory_offset": 4}
     document = {
-        "parameters": {"note": text},
+        "parameters": {"note": note},
         "inputs": [{**without("data"), "parameters": region}],
         "outputs": [{"name": "A"}, {"name": "B", "parameters": {"shared_memory_region": "s"}}],
     }

@@ -247,7 +247,7 @@ def test_what_does_not_fit_is_refused_in_tritons_words(
 
 
 def test_a_wrong_shape_of_a_model_that_batches_comes_with_a_note() -> None:
-    asked = request(tensor("A", "FP32", 5), tensor("B", "INT64", 1, 2))
+    asked = request(tensor("A", "FP32", 5), tensor("B", "INT64", 5, 2))
 
     message = refusal(TWO, asked)
 
