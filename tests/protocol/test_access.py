@@ -61,7 +61,7 @@ def address_of_this_machine() -> str:
     for addresses in psutil.net_if_addrs().values():
         for one in addresses:
             if one.family == socket.AF_INET and not one.address.startswith("127."):
-                return one.address
+                return str(one.address)
     return "127.0.0.1"
 
 

@@ -76,7 +76,11 @@ def seen(response: Any) -> Any:
 
 
 def test_http_headers_become_parameters(server: RunningServer) -> None:
-    headers = {"My-User": "somebody", "X-My-User": "nobody", "MY-ROLE": "admin"}
+    headers: dict[str, str | None] = {
+        "My-User": "somebody",
+        "X-My-User": "nobody",
+        "MY-ROLE": "admin",
+    }
     assert over_http(server, headers) == {"My-User": "somebody", "MY-ROLE": "admin"}
 
 

@@ -171,7 +171,9 @@ def repository(client: Client) -> None:
         index = client.get("get_model_repository_index")
         entries = index if client.is_http else index["models"]
         (entry,) = [entry for entry in entries if entry["name"] == "other"]
-        return entry.get("state")
+        state = entry.get("state")
+        assert state is None or isinstance(state, str)
+        return state
 
     config = {
         "backend": "identity",

@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 import tritonclient.http as http
 from obstore.store import AzureStore
-
-from tests.support import models
-from tests.support.servers import serving
+from support import models
+from support.servers import serving
 
 _KEY = base64.b64encode(b"a key of our own for the emulator").decode()
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.http as http
-
-from tests.support import models
-from tests.support.gcs import SmallGcs, serving_gcs
-from tests.support.servers import RunningServer, serving
+from support import models
+from support.gcs import SmallGcs, serving_gcs
+from support.servers import RunningServer, serving
 
 _REPOSITORY = "gs://bucket/deep/models"
 

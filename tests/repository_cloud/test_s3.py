@@ -11,9 +11,8 @@ import pytest
 import tritonclient.http as http
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
-
-from tests.support import models
-from tests.support.servers import launch, serving
+from support import models
+from support.servers import launch, serving
 
 _KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 

@@ -60,8 +60,8 @@ class Asker:
     """Makes works and keeps every answer to them."""
 
     responses: list[InferResponse] = field(default_factory=list[InferResponse])
-    finals: list[tuple[Work, InferResponse, FailureReason]] = field(
-        default_factory=list[tuple[Work, InferResponse, FailureReason]]
+    finals: list[tuple[Work, InferResponse, FailureReason | None]] = field(
+        default_factory=list[tuple[Work, InferResponse, FailureReason | None]]
     )
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -76,7 +76,7 @@ class Asker:
         self.responses.append(response)
         self.changed.set()
 
-    def on_final(self, work: Work, response: InferResponse, reason: FailureReason) -> None:
+    def on_final(self, work: Work, response: InferResponse, reason: FailureReason | None) -> None:
         """Called before the final one."""
         self.finals.append((work, response, reason))
 

@@ -98,6 +98,7 @@ class Peer:
         data = tensor.data
         if isinstance(data, Span):
             return bytes(self._arenas[data.arena].view(data.offset, data.size))
+        assert isinstance(data, memoryview)
         return bytes(data)
 
 

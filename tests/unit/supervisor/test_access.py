@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import product
+from typing import cast
 
 import pytest
 
@@ -184,7 +185,7 @@ def test_client_shared_memory_opens_nothing_else() -> None:
 
 # --- keys -----------------------------------------------------------------------------------------
 
-SCOPES: tuple[Scope, ...] = (*CATEGORIES, "metrics")  # type: ignore[assignment]
+SCOPES: tuple[Scope, ...] = (*cast("tuple[Scope, ...]", CATEGORIES), "metrics")
 
 
 @pytest.mark.parametrize(("scope", "category"), list(product(SCOPES, SCOPES)))

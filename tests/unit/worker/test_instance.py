@@ -125,6 +125,7 @@ class Rig:
         data = tensor.data
         if isinstance(data, Span):
             return bytes(self._outputs.view(data.offset, data.size))
+        assert isinstance(data, memoryview)
         return bytes(data)
 
     def array(self, response: messages.Response, output: int = 0) -> Array:

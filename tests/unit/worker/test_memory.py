@@ -46,6 +46,7 @@ class Arenas:
         data = tensor.data
         if isinstance(data, Span):
             return bytes(self.outputs.view(data.offset, data.size))
+        assert isinstance(data, memoryview)
         return bytes(data)
 
     def close(self) -> None:

@@ -51,6 +51,7 @@ def bytes_of(request: InferRequest, tensor: Tensor) -> bytes:
         (lease,) = request.leases
         assert isinstance(lease, FakeLease)
         return bytes(lease.view[data.offset : data.offset + data.size])
+    assert isinstance(data, memoryview)
     return bytes(data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,7 +21,7 @@ from tritonpy.supervisor.settings import TlsSettings
 
 
 @pytest.fixture
-def good(tmp_path: Path) -> dict[str, str]:
+def good(tmp_path: Path) -> dict[str, Any]:
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     files = {part: str(tmp_path / f"{part}.pem") for part in ("certificate", "key", "root")}
@@ -34,7 +35,7 @@ def test_a_port_without_tls_reads_no_files() -> None:
     assert server_credentials(TlsSettings(certificate="/nowhere", key="/nowhere")) is None
 
 
-def test_good_files_make_credentials(good: dict[str, str]) -> None:
+def test_good_files_make_credentials(good: dict[str, Any]) -> None:
     plain = server_credentials(TlsSettings(enabled=True, **(good | {"root": ""})))
     mutual = server_credentials(TlsSettings(mutual=True, **good))
 
@@ -52,7 +53,7 @@ def test_good_files_make_credentials(good: dict[str, str]) -> None:
 )
 @pytest.mark.parametrize("text", ["", "nothing of the kind"])
 def test_a_file_that_is_no_pem_is_named(
-    good: dict[str, str], part: str, message: str, text: str
+    good: dict[str, Any], part: str, message: str, text: str
 ) -> None:
     Path(good[part]).write_text(text)
 
@@ -60,14 +61,14 @@ def test_a_file_that_is_no_pem_is_named(
         server_credentials(TlsSettings(mutual=True, **good))
 
 
-def test_the_key_of_another_certificate_is_refused(good: dict[str, str]) -> None:
+def test_the_key_of_another_certificate_is_refused(good: dict[str, Any]) -> None:
     trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(good["key"])
 
     with pytest.raises(InvalidArgumentError, match="key values mismatch"):
         server_credentials(TlsSettings(enabled=True, **good))
 
 
-def test_a_key_with_a_password_is_refused_without_asking(good: dict[str, str]) -> None:
+def test_a_key_with_a_password_is_refused_without_asking(good: dict[str, Any]) -> None:
     key = load_pem_private_key(Path(good["key"]).read_bytes(), None)
     Path(good["key"]).write_bytes(
         key.private_bytes(
@@ -80,7 +81,7 @@ def test_a_key_with_a_password_is_refused_without_asking(good: dict[str, str]) -
 
 
 @pytest.mark.parametrize("part", ["certificate", "key", "root"])
-def test_a_file_that_cannot_be_read_is_named(good: dict[str, str], part: str) -> None:
+def test_a_file_that_cannot_be_read_is_named(good: dict[str, Any], part: str) -> None:
     path = Path(good[part])
     path.unlink()
     path.mkdir()

@@ -153,6 +153,7 @@ class FakeDataPlane:
         if isinstance(tensor.data, Span):
             at = tensor.data.offset
             return self.leases[-1].view[at : at + tensor.data.size]
+        assert isinstance(tensor.data, memoryview)
         return tensor.data
 
 

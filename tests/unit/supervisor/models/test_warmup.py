@@ -34,9 +34,8 @@ def samples(warmup: str, folder: Path, **more: object) -> list[Sample]:
     return read_samples(config(warmup, **more), 1, str(folder))  # type: ignore[arg-type]
 
 
-def data(sample: Sample) -> bytes:
-    ((request,),) = sample.batches
-    tensor = request.inputs[0].data
+def data(sample: Sample, batch: int = 0) -> bytes:
+    tensor = sample.batches[batch][0].inputs[0].data
     assert isinstance(tensor, memoryview)
     return bytes(tensor)
 
@@ -50,7 +49,7 @@ def test_a_batch_is_so_many_requests_of_one_row_run_together(tmp_path: Path) -> 
     assert [len(batch) for batch in sample.batches] == [4, 2]
     request = sample.batches[1][1]
     assert request.inputs[0].shape == (1, 2)
-    assert request.inputs[0].data == bytes(8)
+    assert data(sample, batch=1) == bytes(8)
     assert request.wanted == ["OUTPUT0"]
     assert request.batch_size == 1
 

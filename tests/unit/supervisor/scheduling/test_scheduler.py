@@ -27,7 +27,7 @@ def test_only_the_final_response_is_told_to_whom_accepted_the_request() -> None:
 def test_the_books_are_closed_before_the_client_hears_of_it() -> None:
     order: list[str] = []
 
-    def accepted(_work: Work, _response: InferResponse, _reason: FailureReason) -> None:
+    def accepted(_work: Work, _response: InferResponse, _reason: FailureReason | None) -> None:
         order.append("books")
 
     answer(Work(identity_request(), lambda _response: order.append("client"), accepted))

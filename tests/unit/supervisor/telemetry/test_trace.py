@@ -92,7 +92,7 @@ def test_inputs_are_copied_before_their_memory_is_used_again() -> None:
     trace = Traces(TraceConfig(settings=settings), sink).begin("m")
     assert trace is not None
     memory = bytearray(b"12345678")
-    tensor = Tensor("x", "INT64", [1], memoryview(memory))
+    tensor = Tensor("x", "INT64", (1,), memoryview(memory))
     trace.accepted("m", 1, InferRequest("m", None, [tensor]), lambda span: None)
     memory[:] = bytes(8)
     assert trace.entries[-1].data == b"12345678"  # type: ignore[union-attr]

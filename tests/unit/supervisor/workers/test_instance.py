@@ -78,6 +78,9 @@ class FakeOwner:
         self.lost.append((instance.state, orphans, reason))
         self.changed.set()
 
+    def responded(self, work: Work, message: messages.Responded) -> None:
+        self.changed.set()
+
     def executed(self, batch: Sequence[Work], message: messages.Executed) -> None:
         self.batches.append(list(batch))
         self.times = [
