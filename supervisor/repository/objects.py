@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from ...ipc.errors import InvalidArgumentError, StatusError, UnavailableError, UnsupportedError
-from .credentials import store_options
+from .credentials import StoreOptions, store_options
 from .location import CloudLocation
 
 #: Each part is a request with a time limit of its own, so a stalled download ends.
@@ -119,15 +119,18 @@ def _store(location: CloudLocation) -> Any:
     stores: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "as": AzureStore}
     options = store_options(location, os.environ)
     if location.scheme == "gs" and not options:
-        options = {"skip_signature": True}
+        options["skip_signature"] = True
     client = {
         "allow_http": True,
         "timeout": _REQUEST_TIMEOUT,
         "connect_timeout": _CONNECT_TIMEOUT,
     }
+    more: dict[str, Any] = {}
+    if {"access_key_id", "secret_access_key"} <= options.keys():
+        more["credential_provider"] = _exactly(options)
     try:
         return stores[location.scheme](
-            location.bucket, config=options, client_options=client, retry_config=_RETRIES
+            location.bucket, config=options, client_options=client, retry_config=_RETRIES, **more
         )
     except Exception as error:
         reason = str(error).split("\n", 1)[0]
@@ -135,3 +138,18 @@ def _store(location: CloudLocation) -> Any:
             f"model repository '{location.text}' cannot be opened with the credentials that were "
             f"found: {reason}"
         ) from None
+
+
+def _exactly(options: StoreOptions) -> Callable[[], dict[str, Any]]:
+    """Takes S3's keys out of the options, and provides these and no others.
+
+    Left in the options, they would be joined by a session token of the environment, which obstore
+    reads too and which may belong to somebody else.
+    """
+    credential = {
+        "access_key_id": options.pop("access_key_id"),
+        "secret_access_key": options.pop("secret_access_key"),
+        "token": options.pop("session_token", None),
+        "expires_at": None,
+    }
+    return lambda: credential
