@@ -27,7 +27,10 @@ _UNEXPECTED = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCo
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-_SCALARS = st.sampled_from([0, 1, -1, 2**62, True, "", "r", "INPUT0", 0.5])
+_Scalar = int | bool | str | float
+_SCALARS: st.SearchStrategy[_Scalar] = st.sampled_from(
+    [0, 1, -1, 2**62, True, "", "r", "INPUT0", 0.5]
+)
 _NAMES = st.sampled_from(
     [
         *("classification", "shared_memory_region", "shared_memory_byte_size", "timeout"),
