@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tritonpy.ipc import messages
 from tritonpy.ipc.dtypes import DATATYPES
 from tritonpy.ipc.messages import FromWorker, ToWorker
-from tritonpy.ipc.tensor import Span, Tensor
+from tritonpy.ipc.tensor import Region, Span, Tensor
 
 Strategy = st.SearchStrategy[Any]
 
@@ -31,16 +31,17 @@ PARAMETER = st.one_of(
     TEXT,
 )
 PARAMETERS = st.dictionaries(TEXT, PARAMETER, max_size=4)
-ERROR = st.builds(messages.Error, TEXT, TEXT)
+ERROR = st.builds(messages.Error, TEXT, TEXT, st.booleans())
 INSTANCE = st.builds(messages.Instance, TEXT, TEXT, NUMBER, NUMBER)
 FILES = st.builds(messages.ModelFiles, TEXT, NUMBER, TEXT, TEXT)
 STRINGS = st.dictionaries(TEXT, TEXT, max_size=3)
+REGION = st.builds(Region, NUMBER, NUMBER, NUMBER)
 TENSOR = st.builds(
     Tensor,
     TEXT,
     st.sampled_from(DATATYPES),
     st.lists(NUMBER, max_size=4).map(tuple),
-    st.one_of(st.binary(max_size=50).map(_view), st.builds(Span, NUMBER, NUMBER, NUMBER)),
+    st.one_of(st.binary(max_size=50).map(_view), st.builds(Span, NUMBER, NUMBER, NUMBER), REGION),
 )
 TENSORS = st.lists(TENSOR, max_size=3)
 REQUEST = st.builds(
@@ -63,6 +64,8 @@ MESSAGES: dict[type, Strategy] = {
     messages.Describe: st.builds(messages.Describe, FILES, TEXT, INSTANCE, STRINGS),
     messages.Load: st.builds(messages.Load, FILES, TEXT, INSTANCE, STRINGS),
     messages.AttachArena: st.builds(messages.AttachArena, NUMBER, NUMBER),
+    messages.AttachRegion: st.builds(messages.AttachRegion, NUMBER, TEXT, NUMBER),
+    messages.DetachRegion: st.builds(messages.DetachRegion, NUMBER),
     messages.Execute: st.builds(messages.Execute, NUMBER, st.lists(REQUEST, max_size=3)),
     messages.Release: st.builds(messages.Release, st.lists(NUMBER)),
     messages.Cancel: st.builds(messages.Cancel, st.lists(NUMBER)),

@@ -230,7 +230,7 @@ def test_a_shape_without_elements_that_no_array_can_have_is_refused(
     assert "invalid shape for input 'INPUT0'" in answer.error
 
 
-@pytest.mark.parametrize("shape", [[2**62, 4], [2**63, 2**63]])
+@pytest.mark.parametrize("shape", [[2**62, 4], [2**63 - 1, 2**63 - 1]])
 def test_a_shape_with_more_elements_than_can_be_counted_is_refused(
     server: RunningServer, shape: list[int]
 ) -> None:
@@ -273,8 +273,10 @@ def test_a_json_tensor_beyond_the_limit_is_refused(server: RunningServer) -> Non
 def test_malformed_json_is_an_internal_error_that_names_the_place(
     server: RunningServer, body: str, reason: str
 ) -> None:
-    message = f"failed to parse the request JSON buffer: {reason}"
-    check(ask(server, "POST", url("plain"), body), 500, message)
+    answer = ask(server, "POST", url("plain"), body)
+    assert answer.status == 500
+    beginning = f"failed to parse the request JSON buffer: {reason} (line 1, column "
+    assert answer.error.startswith(beginning)
 
 
 @pytest.mark.parametrize(

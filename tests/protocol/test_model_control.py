@@ -196,7 +196,8 @@ def test_names_that_are_no_folder_are_refused(server: RunningServer, name: str) 
         (
             "{",
             500,
-            "failed to parse the request JSON buffer: Missing a name for object member. at 1",
+            "failed to parse the request JSON buffer: Missing a name for object member. at 1 "
+            "(line 1, column 2)",
         ),
         ('{"parameters":5}', 500, "attempt to get members for non-object"),
         ('{"parameters":{"config":5}}', 500, "attempt to access JSON non-string as string"),
