@@ -1,0 +1,1 @@
+../../../shared/identity_python/1/model.py

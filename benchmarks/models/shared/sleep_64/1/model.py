@@ -1,0 +1,1 @@
+../../sleep_16/1/model.py
