@@ -1,4 +1,6 @@
-"""What holds for all tests: no telemetry, no leftovers, and no silent skips in CI."""
+"""What holds for all tests: no telemetry, no leftovers, no silent skips in CI, and generated
+examples that are the same every time, however slow the machine is.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+settings.register_profile(
+    "reproducible",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("reproducible")
 
 
 @pytest.fixture(scope="session")
