@@ -38,7 +38,7 @@ from ..workers.pool import Pool
 from ..workers.process import Surroundings
 from ..workers.recipe import Recipe, match
 from ..workers.restarts import RestartPolicy
-from .model import ServedVersion
+from .model import ServedVersion, scheduler_of
 from .unsupported import missing_features, refuse_unsupported
 from .warmup import read_samples
 
@@ -126,7 +126,7 @@ class Loader:
         self._validate(config, plan)
         wanted = defaults.instances(config)
         recipes = [self._recipe(plan, config, found, 1, served.inputs) for found in wanted]
-        pool = served.pool
+        pool = pool_of(served)
         there = pool.staying
         added, superfluous = match(recipes, [instance.recipe for instance in there])
         await self._check_gpus([wanted[i] for i in added])
@@ -156,7 +156,7 @@ class Loader:
     ) -> None:
         """End instances that were singled out, once they have finished what they have."""
         on_cpu = sum(instance.recipe.instance.kind == "CPU" for instance in instances)
-        await served.pool.remove(instances, drain_timeout, stop_timeout)
+        await pool_of(served).remove(instances, drain_timeout, stop_timeout)
         self._shares.leave(on_cpu)
 
     async def _start(
@@ -175,9 +175,10 @@ class Loader:
             self._validate(config, plan)
             refuse_unsupported(config)
         labels = await asyncio.to_thread(_read_labels, plan, config)
-        served = ServedVersion(config, plan.version, pool, inputs, statistics, labels)
+        scheduler = scheduler_of(config, plan.version, pool)
+        served = ServedVersion(config, plan.version, pool, inputs, statistics, labels, scheduler)
         samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
-        await pool.load(parse.to_json(config), served.scheduler, samples)
+        await pool.load(parse.to_json(config), scheduler, samples)
         return config, served
 
     async def _check_gpus(self, instances: Sequence[defaults.Instance]) -> None:
@@ -226,6 +227,12 @@ class Loader:
             start_timeout=float(workers.start_timeout_secs),
             restart_policy=RestartPolicy(),
         )
+
+
+def pool_of(served: ServedVersion) -> Pool:
+    """The instances of a version that has some."""
+    assert isinstance(served.pool, Pool), f"{served!r} has no instances of its own"
+    return served.pool
 
 
 def _needs_description(config: ModelConfig, settings: Settings) -> bool:

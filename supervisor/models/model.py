@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from ...ipc.errors import UnavailableError
 from ..config.schema import ModelConfig
@@ -13,10 +14,56 @@ from ..request import FailureReason, InferRequest, InferResponse
 from ..scheduling.batcher import Policy
 from ..scheduling.dynamic import DynamicScheduler
 from ..scheduling.queue import QueueRules
-from ..scheduling.scheduler import Work
+from ..scheduling.scheduler import Runner, Scheduler, Work
 from ..telemetry.statistics import StatisticsSnapshot, VersionStatistics
-from ..workers.pool import Pool
 from .admission import Admission
+
+
+class Engine(Protocol):
+    """What runs the requests of a version: its instances, or the steps of an ensemble."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request would run now."""
+        ...
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no request will ever run again."""
+        ...
+
+    def failure(self) -> str:
+        """Why not, for operators; "" when nothing has failed."""
+        ...
+
+    def refusal(self) -> str | None:
+        """Why no request may be queued now, or None when it may."""
+        ...
+
+    def cancel(self, work: Work) -> None:
+        """The client has gone: tell whoever has the request."""
+        ...
+
+    def trim(self) -> None:
+        """Give back memory that lies idle."""
+        ...
+
+    async def stop(self, patience: float) -> bool:
+        """End it; False when something had to be killed because it took longer."""
+        ...
+
+
+def scheduler_of(config: ModelConfig, version: int, runner: Runner) -> DynamicScheduler:
+    """The scheduler that a model with instances wants."""
+    batching = config.dynamic_batching
+    return DynamicScheduler(
+        config.name,
+        version,
+        Policy.of(config),
+        runner,
+        QueueRules.of(config),
+        preserve_ordering=batching is not None and batching.preserve_ordering,
+    )
 
 
 class ServedVersion:
@@ -26,10 +73,11 @@ class ServedVersion:
         self,
         config: ModelConfig,
         version: int,
-        pool: Pool,
+        pool: Engine,
         inputs: InputArena,
         statistics: VersionStatistics,
         labels: Mapping[str, list[str]],
+        scheduler: Scheduler,
     ) -> None:
         self.name = config.name
         self.version = version
@@ -43,15 +91,7 @@ class ServedVersion:
         self.is_decoupled = policy is not None and policy.decoupled
         #: Called when the instances have ended and nothing is held any more.
         self.on_closed: Callable[[], None] = inputs.close
-        batching = config.dynamic_batching
-        self.scheduler = DynamicScheduler(
-            config.name,
-            version,
-            Policy.of(config),
-            pool,
-            QueueRules.of(config),
-            preserve_ordering=batching is not None and batching.preserve_ordering,
-        )
+        self.scheduler = scheduler
         self._admission = Admission(config)
         self._running = 0
         self._quiet = asyncio.Event()

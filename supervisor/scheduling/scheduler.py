@@ -74,3 +74,32 @@ class Runner(Protocol):
     def run(self, batch: Sequence[Work]) -> None:
         """Send a batch to an instance. Only while one is idle or has room to spare."""
         ...
+
+
+class Scheduler(Protocol):
+    """What decides when accepted requests run, and what runs them."""
+
+    @property
+    def queued(self) -> int:
+        """How many requests are waiting; of an ensemble, are inside."""
+        ...
+
+    def enqueue(self, work: Work) -> None:
+        """Take a request, and run it when its time has come; its
+        answers never come before this has returned.
+
+        Raises UnavailableError when it cannot even wait.
+        """
+        ...
+
+    def cancel(self, work: Work) -> bool:
+        """Take a request back and answer it CANCELLED; False when it is with an instance."""
+        ...
+
+    def fail_queued(self, reason: str) -> None:
+        """Answer everything that waits with UNAVAILABLE and this reason."""
+        ...
+
+    def close(self) -> None:
+        """Forget the timers."""
+        ...

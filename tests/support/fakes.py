@@ -15,7 +15,7 @@ from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.config.schema import ModelConfig, ModelInput, ModelOutput
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.models.loader import Loader, Plan
-from tritonpy.supervisor.models.model import ServedVersion
+from tritonpy.supervisor.models.model import ServedVersion, scheduler_of
 from tritonpy.supervisor.request import FailureReason, InferRequest, InferResponse
 from tritonpy.supervisor.scheduling.scheduler import Work
 from tritonpy.supervisor.telemetry.statistics import VersionStatistics
@@ -282,8 +282,12 @@ def serve(config: ModelConfig | None = None, *, version: int = 1, instances: int
     inputs = InputArena(1, ARENA_BYTES, f"model '{config.name}' version {version}")
     statistics = VersionStatistics(config.name, version)
     pool = FakePool(inputs, statistics, instances)
+    scheduler = scheduler_of(config, version, pool)
     served = Served(
-        ServedVersion(config, version, pool, inputs, statistics, {}), pool, inputs, statistics
+        ServedVersion(config, version, pool, inputs, statistics, {}, scheduler),
+        pool,
+        inputs,
+        statistics,
     )
 
     def closed() -> None:
@@ -291,7 +295,7 @@ def serve(config: ModelConfig | None = None, *, version: int = 1, instances: int
         inputs.close()
 
     served.version.on_closed = closed
-    pool.goes_live(served.version.scheduler)
+    pool.goes_live(scheduler)
     return served
 
 

@@ -18,7 +18,7 @@ from tritonpy.ipc.errors import (
     UnsupportedError,
 )
 from tritonpy.supervisor.models.catalogue import Catalogue
-from tritonpy.supervisor.models.loader import Loader, Plan
+from tritonpy.supervisor.models.loader import Loader, Plan, pool_of
 from tritonpy.supervisor.models.model import ServedVersion
 from tritonpy.supervisor.request import InferResponse
 from tritonpy.supervisor.settings import ModelControlSettings, Settings, WorkerSettings
@@ -91,8 +91,8 @@ async def test_a_model_is_loaded_into_all_its_instances_and_answers(bench: Bench
 
     served = await bench.load("m")
 
-    assert [instance.name for instance in served.pool.instances] == ["m_0_0", "m_0_1"]
-    assert served.pool.idle == 2
+    assert [instance.name for instance in pool_of(served).instances] == ["m_0_0", "m_0_1"]
+    assert pool_of(served).idle == 2
     assert served.snapshot().load_ns > 0
     response = await bench.answer(served)
     assert response.error is None
@@ -106,7 +106,7 @@ async def test_a_model_completes_its_own_configuration(bench: Bench) -> None:
 
     assert [tensor.name for tensor in served.config.input] == ["IN"]
     assert served.config.output[0].dims == [4]
-    assert len(served.pool.instances) == 1
+    assert len(pool_of(served).instances) == 1
 
 
 async def test_labels_are_read_with_the_model(bench: Bench) -> None:
