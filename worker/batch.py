@@ -6,24 +6,19 @@ tensor is the batch: `rows` says how many of its entries belong to each request,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ipc.errors import InternalError, InvalidArgumentError
+from ..ipc.errors import InternalError
 from .backend import Array
+from .ragged import Ragged, join_elements
+from .reshape import from_graph_shape, reshapes, to_graph_shape
 
 #: Arrays of at least this size are looked at for being adjacent. Measured: to find that out costs
 #: 2.5 µs an array, as much as copying about this many bytes.
 _VIEW_FROM_BYTES = 64 * 1024
-
-
-class Reshape(NamedTuple):
-    """The two shapes of a tensor, both without the batch: the clients' and the graph's."""
-
-    dims: tuple[int, ...]
-    shape: tuple[int, ...]
 
 
 class GraphShapes:
@@ -31,8 +26,12 @@ class GraphShapes:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.batching = int(config.get("max_batch_size") or 0) > 0
-        self.inputs = _reshapes(config.get("input") or ())
-        self.outputs = _reshapes(config.get("output") or ())
+        self.inputs = reshapes(config.get("input") or ())
+        self.outputs = reshapes(config.get("output") or ())
+        self.ragged = Ragged.of(config)
+        flat = self.ragged.inputs if self.ragged is not None else frozenset[str]()
+        #: The reshapes of inputs that are joined row by row; ragged ones lose their shape.
+        self.joined = {name: each for name, each in self.inputs.items() if name not in flat}
 
 
 class Batch(NamedTuple):
@@ -55,28 +54,60 @@ def gather(requests: Sequence[dict[str, Array]], shapes: GraphShapes) -> Batch:
             f"a model without batching was handed {len(requests)} requests at once, expected 1"
         )
     rows = [_rows(inputs) for inputs in requests] if shapes.batching else [1]
-    arrays = requests[0] if len(requests) == 1 else _joined(requests)
-    return Batch(to_graph_shape(arrays, shapes.inputs, shapes.batching), rows)
+    ragged = shapes.ragged
+    alone = len(requests) == 1 and ragged is None
+    arrays = requests[0] if alone else _joined(requests, ragged)
+    arrays = to_graph_shape(arrays, shapes.joined, shapes.batching)
+    if ragged is not None:
+        arrays = {**arrays, **ragged.generate(requests)}
+    return Batch(arrays, rows)
 
 
-def _joined(requests: Sequence[dict[str, Array]]) -> dict[str, Array]:
+def _joined(requests: Sequence[dict[str, Array]], ragged: Ragged | None) -> dict[str, Array]:
     first = requests[0]
     for inputs in requests:
         if inputs.keys() != first.keys():
             raise InternalError(
                 f"requests of one batch have different inputs: {_names(first)} and {_names(inputs)}"
             )
-    return {name: _join(name, [inputs[name] for inputs in requests]) for name in first}
+    joined: dict[str, Array] = {}
+    for name in first:
+        arrays = [inputs[name] for inputs in requests]
+        if ragged is not None and name in ragged.inputs:
+            joined[name] = join_elements(arrays)
+        else:
+            joined[name] = _join(name, arrays)
+    return joined
 
 
 def scatter(
-    outputs: dict[str, Array], rows: Sequence[int], shapes: GraphShapes
+    outputs: dict[str, Array],
+    rows: Sequence[int],
+    shapes: GraphShapes,
+    requests: Sequence[Mapping[str, Array]] = (),
 ) -> list[dict[str, Array]]:
     """Cut the outputs of a batch into one dict of views a request, in the clients' shapes.
 
-    Raises InternalError when an output has another first dimension than the batch had, or not the
-    shape that the configuration says.
+    `requests` are the inputs that the batch was gathered from; only the outputs of a ragged batch
+    need them. Raises InternalError when an output
+    has another first dimension than the batch had, or not the shape that the configuration says.
     """
+    ragged = shapes.ragged
+    if ragged is None:
+        return _cut(outputs, rows, shapes)
+    plain = {name: array for name, array in outputs.items() if name not in ragged.scattered}
+    answers = [dict(answer) for answer in _cut(plain, rows, shapes)]
+    for name in outputs.keys() & ragged.scattered:
+        pieces = ragged.scatter(name, outputs[name], requests)
+        for answer, piece in zip(answers, pieces, strict=True):
+            answer.update(from_graph_shape({name: piece}, shapes.outputs, shapes.batching))
+    return answers
+
+
+def _cut(
+    outputs: dict[str, Array], rows: Sequence[int], shapes: GraphShapes
+) -> list[dict[str, Array]]:
+    """Cut the outputs by rows of the batch."""
     if not shapes.batching:
         return [from_graph_shape(outputs, shapes.outputs, False)]
     total = sum(rows)
@@ -96,72 +127,6 @@ def scatter(
         answers.append({name: array[start:end] for name, array in outputs.items()})
         start = end
     return answers
-
-
-# --- reshape --------------------------------------------------------------------------------------
-
-
-def _reshapes(tensors: Iterable[Mapping[str, Any]]) -> dict[str, Reshape]:
-    """The tensors that have a `reshape`: for most models none, so that nothing is done below."""
-    found: dict[str, Reshape] = {}
-    for tensor in tensors:
-        reshape = tensor.get("reshape")
-        if reshape is not None:
-            found[tensor["name"]] = Reshape(tuple(tensor["dims"]), tuple(reshape.get("shape", ())))
-    return found
-
-
-def to_graph_shape(
-    inputs: dict[str, Array], found: Mapping[str, Reshape], batching: bool
-) -> dict[str, Array]:
-    """Give the inputs the shapes that the graph has. Returns `inputs` itself when none differs.
-
-    Raises InvalidArgumentError when an input does not have the elements of its configured shape.
-    """
-    if not found:
-        return inputs
-    result = dict(inputs)
-    for name, (dims, shape) in found.items():
-        array = inputs.get(name)
-        if array is not None:
-            try:
-                result[name] = _reshape(array, dims, shape, batching)
-            except ValueError as error:
-                raise InvalidArgumentError(f"unable to reshape input '{name}': {error}") from None
-    return result
-
-
-def from_graph_shape(
-    outputs: dict[str, Array], found: Mapping[str, Reshape], batching: bool
-) -> dict[str, Array]:
-    """Give the outputs the shapes that clients see. Returns `outputs` itself when none differs.
-
-    Raises InternalError when the graph's output does not have the elements of its configured shape.
-    """
-    if not found:
-        return outputs
-    result = dict(outputs)
-    for name, (dims, shape) in found.items():
-        array = outputs.get(name)
-        if array is not None:
-            try:
-                result[name] = _reshape(array, shape, dims, batching)
-            except ValueError as error:
-                raise InternalError(f"unable to reshape output '{name}': {error}") from None
-    return result
-
-
-def _reshape(
-    array: Array, source: tuple[int, ...], target: tuple[int, ...], batching: bool
-) -> Array:
-    """Reshape without the batch axis; each -1 of the target takes the source's next -1."""
-    batch = array.shape[:1] if batching else ()
-    own = array.shape[len(batch) :]
-    if len(own) != len(source):
-        raise ValueError(f"shape {list(array.shape)} does not have the dimensions {list(source)}")
-    variable = iter([got for want, got in zip(source, own, strict=True) if want == -1])
-    shape = tuple(next(variable) if want == -1 else want for want in target)
-    return array.reshape(batch + shape)
 
 
 # --- joining --------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from . import batch
 from .backend import Array, Backend, Model, Request, RequestBackend, Response, TensorBackend
 from .inbox import Inbox
 from .memory import Memory
+from .reshape import from_graph_shape, to_graph_shape
 
 log = logging.getLogger("tritonpy.worker")
 
@@ -117,11 +118,12 @@ class Instance:
         """Run the requests as one batch; returns when its inputs and its outputs were there."""
         input_end = 0
         try:
-            gathered = batch.gather([inputs for _, inputs in received], self._shapes)
+            requests = [inputs for _, inputs in received]
+            gathered = batch.gather(requests, self._shapes)
             input_end = time.monotonic_ns()
             outputs = backend.run(gathered.arrays, self._wanted(received))
             output_start = time.monotonic_ns()
-            scattered = batch.scatter(outputs, gathered.rows, self._shapes)
+            scattered = batch.scatter(outputs, gathered.rows, self._shapes, requests)
         except FAILURES as error:
             if isinstance(error, InvalidArgumentError) and len(received) > 1:
                 # The inputs of one of them are wrong, and only that one should hear of it.
@@ -184,7 +186,7 @@ class Instance:
         for request, arrays in received:
             key = request.key
             try:
-                inputs = batch.to_graph_shape(arrays, shapes.inputs, shapes.batching)
+                inputs = to_graph_shape(arrays, shapes.inputs, shapes.batching)
             except FAILURES as error:
                 self._inbox.finish(key)
                 responses.append(self._failure(key, error))
@@ -242,7 +244,7 @@ class Instance:
             outputs, shapes = response.outputs, self._shapes
             if shapes.outputs:
                 outputs = {name: array for name, array in outputs.items() if name in asked.outputs}
-                outputs = batch.from_graph_shape(outputs, shapes.outputs, shapes.batching)
+                outputs = from_graph_shape(outputs, shapes.outputs, shapes.batching)
             return self._answer(asked, outputs, response.parameters, final)
         except FAILURES as error:
             return self._failure(asked.key, error, final)

@@ -195,7 +195,7 @@ def batch_input(config: ModelConfig) -> Iterator[Problem]:
         if len(batch.source_input) != 1:
             yield Problem(
                 path,
-                f"a batch input needs exactly one 'source_input', and has "
+                f"batch input kind '{batch.kind}' expects 1 source input, got "
                 f"{len(batch.source_input)}",
                 "name the input that it is computed from",
             )
@@ -203,7 +203,7 @@ def batch_input(config: ModelConfig) -> Iterator[Problem]:
             if name not in inputs:
                 yield Problem(
                     (*path, "source_input"),
-                    f"unknown source input '{name}' of a batch input",
+                    f"unknown source input name '{name}' of a batch input",
                     f"name one of the model's inputs: {', '.join(sorted(inputs)) or 'none'}",
                 )
         if not batch.target_name:
@@ -213,39 +213,72 @@ def batch_input(config: ModelConfig) -> Iterator[Problem]:
         if batch.data_type not in ("TYPE_INT32", "TYPE_FP32"):
             yield Problem(
                 path,
-                f"a batch input is TYPE_INT32 or TYPE_FP32, and not {batch.data_type}",
+                f"batch input data type must be TYPE_INT32 or TYPE_FP32, got {batch.data_type}",
                 "write one of them as data_type",
             )
 
 
 def batch_output(config: ModelConfig) -> Iterator[Problem]:
     """A scattered output is an output of the model, cut by the shapes of one of its inputs."""
-    inputs = {tensor.name for tensor in config.input}
-    outputs = {tensor.name for tensor in config.output}
+    inputs = {tensor.name: tensor for tensor in config.input}
+    outputs = {tensor.name: tensor for tensor in config.output}
     seen: set[str] = set()
     for index, batch in enumerate(config.batch_output):
         path: Path = ("batch_output", index)
-        if len(batch.source_input) != 1 or batch.source_input[0] not in inputs:
+        if len(batch.source_input) != 1:
             yield Problem(
                 path,
-                f"a batch output needs one 'source_input' that is an input of the model, and has "
-                f"{batch.source_input}",
-                f"name one of the model's inputs: {', '.join(sorted(inputs)) or 'none'}",
+                f"batch output kind '{batch.kind}' expects 1 source input, got "
+                f"{len(batch.source_input)}",
+                "name the input whose shapes cut the output",
+            )
+        for name in batch.source_input:
+            if name not in inputs:
+                yield Problem(
+                    (*path, "source_input"),
+                    f"unknown source input name '{name}' of a batch output",
+                    f"name one of the model's inputs: {', '.join(sorted(inputs)) or 'none'}",
+                )
+        if not batch.target_name:
+            yield Problem(
+                path, "a batch output must specify 'target_name'", "name the output that is cut"
             )
         for name in batch.target_name:
             if name not in outputs:
                 yield Problem(
                     (*path, "target_name"),
-                    f"unknown target '{name}' of a batch output",
+                    f"unknown target output name '{name}' of a batch output",
                     f"name one of the model's outputs: {', '.join(sorted(outputs)) or 'none'}",
                 )
             elif name in seen:
                 yield Problem(
                     (*path, "target_name"),
-                    f"'{name}' is the target of two batch outputs",
+                    f"target output name '{name}' can only be specified once",
                     "keep one of them",
                 )
+            else:
+                source = inputs.get(batch.source_input[0]) if batch.source_input else None
+                yield from _cut_by(path, outputs[name], source)
             seen.add(name)
+
+
+def _cut_by(path: Path, output: ModelOutput, source: ModelInput | None) -> Iterator[Problem]:
+    """Each variable dimension of a scattered output has one of the source to be taken from."""
+    if source is None:
+        return
+    wanted, given = _model_dims(output), _model_dims(source)
+    if -1 in wanted[len(given) :]:
+        yield Problem(
+            path,
+            f"output '{output.name}' with dims {wanted} cannot be cut by the shapes of input "
+            f"'{source.name}', whose dims {given} are fewer",
+            "a variable dimension of the output is taken from the same place of the input",
+        )
+
+
+def _model_dims(tensor: ModelInput | ModelOutput) -> list[int]:
+    """The dims that the model itself sees."""
+    return list(tensor.dims if tensor.reshape is None else tensor.reshape.shape)
 
 
 def repeated_batch_dimension(config: ModelConfig) -> Iterator[Problem]:

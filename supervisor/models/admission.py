@@ -14,6 +14,7 @@ from ...ipc.errors import InvalidArgumentError
 from ...ipc.tensor import Tensor, element_count
 from ..config.schema import ModelConfig
 from ..request import InferRequest
+from .signature import Signature
 
 _BATCH_NOTE = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
@@ -32,7 +33,6 @@ class _Expected:
     datatype: str
     element_size: int
     dims: tuple[int, ...]
-    varies: bool
     optional: bool
 
 
@@ -48,15 +48,13 @@ class Admission:
                 from_config(tensor.data_type),
                 ELEMENT_SIZE.get(from_config(tensor.data_type), 0),
                 tuple(tensor.dims),
-                -1 in tensor.dims,
                 tensor.optional,
             )
             for tensor in config.input
         }
         self._required = [name for name, found in self._inputs.items() if not found.optional]
         self._outputs = [tensor.name for tensor in config.output]
-        #: Requests may differ in shape or in the inputs that they have.
-        self._may_differ = any(found.varies or found.optional for found in self._inputs.values())
+        self._signature = Signature.of(config)
 
     def check(self, request: InferRequest) -> None:
         """Refuse a request that the model cannot take; fill in what the scheduler needs to know.
@@ -97,9 +95,8 @@ class Admission:
             )
         request.batch_size = max(1, batch_size)
         request.wanted = self._wanted(request)
-        if self._may_differ:
-            skip = 1 if self._batching else 0
-            request.signature = tuple((t.name, t.shape[skip:]) for t in request.inputs)
+        if self._signature is not None:
+            request.signature = self._signature.of_inputs(request.inputs)
 
     def _check_shape(self, request: InferRequest, tensor: Tensor, expected: _Expected) -> int:
         """The request's rows of the batch; 1 where the model does not batch."""

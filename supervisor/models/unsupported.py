@@ -17,10 +17,6 @@ def refuse_unsupported(config: ModelConfig) -> None:
         missing.append("sequence_batching")
     if config.ensemble_scheduling is not None or config.platform == "ensemble":
         missing.append("ensemble_scheduling")
-    if config.batch_input or config.batch_output:
-        missing.append("batch_input and batch_output")
-    if any(tensor.allow_ragged_batch for tensor in config.input):
-        missing.append("allow_ragged_batch")
     if missing:
         raise UnsupportedError(
             f"model '{config.name}' cannot be served: its configuration has {', '.join(missing)}, "

@@ -87,6 +87,45 @@ def sequence_output() -> onnx.ModelProto:
     )
 
 
+def ragged_sums() -> onnx.ModelProto:
+    """All elements x of a batch and where each request begins: doubled = 2 x, and the sums."""
+    make = helper.make_node
+    constants = {"zero": np.zeros(1, np.float32), "axis": np.array(0), "two": np.array(2.0, "f4")}
+    constants |= {"one": np.array([1]), "many": np.array([2**31]), "none": np.array([0])}
+    constants["last"] = np.array([-1])
+    return build(
+        [
+            make("Mul", ["x", "two"], ["doubled"]),
+            make("CumSum", ["x", "axis"], ["totals"]),
+            make("Concat", ["zero", "totals"], ["before"], axis=0),
+            make("Cast", ["starts"], ["places"], to=TensorProto.INT64),
+            make("Gather", ["before", "places"], ["bounds"]),
+            make("Slice", ["bounds", "one", "many"], ["ends"]),
+            make("Slice", ["bounds", "none", "last"], ["begins"]),
+            make("Sub", ["ends", "begins"], ["sums"]),
+        ],
+        [value("x", "FP32", ["n"]), value("starts", "INT32", ["bounds"])],
+        [value("doubled", "FP32", ["n"]), value("sums", "FP32", ["requests"])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+
+
+#: The configuration of `ragged_sums`, and of whatever else takes and gives the same.
+RAGGED_SUMS = """
+    max_batch_size: 8
+    input { name: "x" data_type: TYPE_FP32 dims: -1 allow_ragged_batch: true }
+    batch_input {
+      kind: BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO
+      target_name: "starts" data_type: TYPE_INT32 source_input: "x"
+    }
+    output [
+      { name: "doubled" data_type: TYPE_FP32 dims: -1 },
+      { name: "sums" data_type: TYPE_FP32 dims: 1 reshape { shape: [ ] } }
+    ]
+    batch_output { kind: BATCH_SCATTER_WITH_INPUT_SHAPE target_name: "doubled" source_input: "x" }
+"""
+
+
 def weighted(count: int = 4096) -> onnx.ModelProto:
     """y = x + w, with weights w of 0, 1, 2, ... big enough to be stored outside of the file."""
     weights = onnx.numpy_helper.from_array(np.arange(count, dtype=np.float32), "w")

@@ -172,6 +172,8 @@ def check(model: Model, signature: Signature) -> None:
         )
     for entry in inputs:
         _check_input(model, entry, signature)
+    for entry in entries(config, "batch_input"):
+        _check_generated(model, entry, signature)
     scattered = {name for each in entries(config, "batch_output") for name in each["target_name"]}
     for entry in entries(config, "output"):
         info = _find(model, "output", entry["name"], signature.outputs)
@@ -207,6 +209,20 @@ def _check_input(model: Model, entry: dict[str, Any], signature: Signature) -> N
             f"unable to load model '{model.name}', {ragged_shape} '{name}', model provides "
             f"{_shape(info.dims)}"
         )
+
+
+def _check_generated(model: Model, entry: Mapping[str, Any], signature: Signature) -> None:
+    """A generated input has the datatype that is configured, and as many dimensions as its kind."""
+    rank = 2 if entry.get("kind") == "BATCH_ITEM_SHAPE" else 1
+    for name in entry["target_name"]:
+        info = _find(model, "input", name, signature.inputs)
+        _check_datatype(model, "batch input", {**entry, "name": name}, info)
+        if len(info.dims) != rank:
+            raise InvalidArgumentError(
+                f"unable to load model '{model.name}', batch input '{name}' of kind "
+                f"{entry.get('kind', 'BATCH_ELEMENT_COUNT')} has {rank} "
+                f"dimension{'s' * (rank > 1)}, model provides {_shape(info.dims)}"
+            )
 
 
 def _find(model: Model, side: str, name: str, infos: Mapping[str, TensorInfo]) -> TensorInfo:

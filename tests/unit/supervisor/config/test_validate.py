@@ -159,11 +159,11 @@ def test_a_sound_configuration_passes_without_a_word(text: str) -> None:
         # generated inputs, scattered outputs
         (
             IO + 'batch_input { target_name: "n" data_type: TYPE_INT32 }',
-            "needs exactly one 'source_input', and has 0",
+            "batch input kind 'BATCH_ELEMENT_COUNT' expects 1 source input, got 0",
         ),
         (
             IO + 'batch_input { target_name: "n" data_type: TYPE_INT32 source_input: "q" }',
-            "unknown source input 'q' of a batch input",
+            "unknown source input name 'q' of a batch input",
         ),
         (
             IO + 'batch_input { data_type: TYPE_INT32 source_input: "x" }',
@@ -171,16 +171,33 @@ def test_a_sound_configuration_passes_without_a_word(text: str) -> None:
         ),
         (
             IO + 'batch_input { target_name: "n" data_type: TYPE_INT64 source_input: "x" }',
-            "TYPE_INT32 or TYPE_FP32, and not TYPE_INT64",
+            "batch input data type must be TYPE_INT32 or TYPE_FP32, got TYPE_INT64",
         ),
-        (IO + 'batch_output { target_name: "y" }', "needs one 'source_input'"),
+        (
+            IO + 'batch_output { target_name: "y" }',
+            "batch output kind 'BATCH_SCATTER_WITH_INPUT_SHAPE' expects 1 source input, got 0",
+        ),
+        (
+            IO + 'batch_output { target_name: "y" source_input: "q" }',
+            "unknown source input name 'q' of a batch output",
+        ),
+        (
+            IO + 'batch_output { source_input: "x" }',
+            "a batch output must specify 'target_name'",
+        ),
+        (
+            IO
+            + 'output { name: "z" data_type: TYPE_FP32 dims: [ 2, 3, -1 ] } '
+            + 'batch_output { target_name: "z" source_input: "x" }',
+            "output 'z' with dims [2, 3, -1] cannot be cut by the shapes of input 'x', whose dims",
+        ),
         (
             IO + 'batch_output { target_name: "q" source_input: "x" }',
-            "unknown target 'q' of a batch output",
+            "unknown target output name 'q' of a batch output",
         ),
         (
             IO + 'batch_output { target_name: [ "y", "y" ] source_input: "x" }',
-            "'y' is the target of two batch outputs",
+            "target output name 'y' can only be specified once",
         ),
         # the model as a whole
         ("max_batch_size: -1", "'max_batch_size' must be non-negative, and is -1"),

@@ -28,6 +28,15 @@ TWO = ModelConfig(
         ModelOutput(name="Y", data_type="TYPE_FP32", dims=[-1]),
     ],
 )
+RAGGED = ModelConfig(
+    name="m",
+    max_batch_size=4,
+    input=[
+        ModelInput(name="A", data_type="TYPE_FP32", dims=[-1], allow_ragged_batch=True),
+        ModelInput(name="B", data_type="TYPE_INT64", dims=[-1]),
+    ],
+    output=[ModelOutput(name="X", data_type="TYPE_FP32", dims=[-1])],
+)
 OPTIONAL = ModelConfig(
     name="m",
     input=[
@@ -109,6 +118,18 @@ def test_only_requests_of_the_same_inputs_may_share_a_batch() -> None:
     admission.check(with_one)
 
     assert without.signature != with_one.signature
+
+
+def test_the_shape_of_a_ragged_input_does_not_matter_but_that_of_others_does() -> None:
+    admission = Admission(RAGGED)
+    signatures: list[object] = []
+    for length, other in ((1, 2), (7, 2), (7, 3)):
+        asked = request(tensor("A", "FP32", 1, length), tensor("B", "INT64", 1, other))
+        admission.check(asked)
+        signatures.append(asked.signature)
+
+    assert signatures[0] == signatures[1]
+    assert signatures[1] != signatures[2]
 
 
 def test_a_tensor_in_shared_memory_is_judged_by_its_span() -> None:

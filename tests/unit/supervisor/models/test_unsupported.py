@@ -15,8 +15,6 @@ from tritonpy.supervisor.models.unsupported import missing_features, refuse_unsu
         ("sequence_batching {}", "sequence_batching"),
         ("ensemble_scheduling {}", "ensemble_scheduling"),
         ('platform: "ensemble"', "ensemble_scheduling"),
-        ('batch_input [{ target_name: "X" }]', "batch_input and batch_output"),
-        ('input [{ name: "A" allow_ragged_batch: true }]', "allow_ragged_batch"),
     ],
 )
 def test_a_model_whose_answers_would_be_wrong_is_refused(text: str, feature: str) -> None:
