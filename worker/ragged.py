@@ -148,7 +148,7 @@ def _accumulated_with_zero(shapes: _Shapes) -> Array:
 
 def _max_as_shape(shapes: _Shapes) -> Array:
     """[elements of the largest request]: only the shape means something."""
-    return np.zeros(_counts(shapes).max(), np.int64)
+    return np.zeros(max(math.prod(shape) for shape in shapes), np.int64)
 
 
 def _item_shape(shapes: _Shapes) -> Array:
