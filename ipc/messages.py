@@ -183,10 +183,22 @@ class Described(msgspec.Struct, tag="described", array_like=True):
     config: str
 
 
+class MemoryUsage(msgspec.Struct, frozen=True, array_like=True):
+    """Memory of type CPU or GPU that a model has taken; `id` is the GPU's as the worker sees it."""
+
+    type: str
+    id: int
+    byte_size: int
+
+
 class Loaded(msgspec.Struct, tag="loaded", array_like=True):
-    """The model is ready to execute. A `pure` backend may be asked to run a request again."""
+    """The model is ready to execute. A `pure` backend may be asked to run a request again.
+
+    `memory` is by how much the worker has grown while it loaded the model.
+    """
 
     pure: bool
+    memory: list[MemoryUsage] = []
 
 
 class LoadFailed(msgspec.Struct, tag="load_failed", array_like=True):

@@ -399,11 +399,13 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "Report the machine's CPU and memory use.",
             "metrics.host",
         ),
-        Option("allow-gpu-metrics", kinds.BOOLEAN, "Report the use of GPUs.", default="true"),
+        Option("allow-gpu-metrics", kinds.BOOLEAN, "Report the use of GPUs.", "metrics.gpus"),
         Option(
             "metrics-config",
             kinds.OWNED_SETTING,
-            "Which families of metrics there are, and their quantiles and buckets.",
+            "counter_latencies, histogram_latencies, summary_latencies=true|false, "
+            "summary_quantiles=<quantile>:<error>,…",
+            "metrics.config",
             many=True,
         ),
     ),

@@ -23,12 +23,14 @@ import zmq
 
 from .. import __version__
 from ..ipc.errors import StatusError
+from ..ipc.nvml import Nvml
 from . import tables
 from .access import grpc_access, http_access, policy_of
 from .controlplane import EXTENSIONS, ControlPlane
 from .dataplane import DataPlane
 from .grpc.grpcio import GrpcServer
 from .http.cors import Cors
+from .http.load_report import no_metrics
 from .http.metrics import MetricsServer
 from .http.server import HttpServer
 from .log import ServerLog, table
@@ -37,13 +39,17 @@ from .models.manager import ModelManager
 from .models.model import ServedVersion
 from .repository import agents
 from .settings import Settings
+from .telemetry.gpu import Gpus
 from .telemetry.host import Host
 from .telemetry.metrics import Metrics, ModelSeries
+from .telemetry.metrics_config import parse_metrics_config
 from .telemetry.opentelemetry import OpenTelemetry
 from .telemetry.trace import Traces
 from .telemetry.trace_file import TraceFile
 from .telemetry.trace_settings import parse_config
 from .tls import server_context
+from .workers.devices import gpus
+from .workers.gpu_memory import unique_names
 from .workers.process import Surroundings
 from .workers.sentinel import Sentinel
 
@@ -132,7 +138,9 @@ class Server:
         self._context.set(zmq.MAX_SOCKETS, 16384)
         surroundings = Surroundings(self._context, runtime_directory, sentinel)
         host = Host(settings.metrics.interval_ms) if settings.metrics.host else None
-        self._metrics = Metrics(host)
+        self._gpus = _gpus(settings)
+        counters = parse_metrics_config(settings.metrics.config).counter_latencies
+        self._metrics = Metrics(host, self._gpus, counters=counters)
         self._manager = ModelManager(
             settings, Loader(settings, surroundings), self._retired, runtime_directory
         )
@@ -201,6 +209,8 @@ class Server:
         self._controlplane.regions.close()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
+        if self._gpus is not None:
+            self._gpus.stop()
         await asyncio.to_thread(self._traces.close)
         # A socket that is left open by mistake must not keep us: term() alone would wait for it.
         self._context.destroy(linger=0)
@@ -232,6 +242,7 @@ class Server:
                 header_forward_pattern=settings.http.header_forward_pattern,
                 cors=Cors(settings.http.cors_origins) if settings.http.cors_origins else None,
                 tls=tls,
+                metrics=self._render_metrics if settings.metrics.enabled else no_metrics,
             )
             port = await self._http.start()
             log.info("Started HTTPService at %s:%d", settings.http.address, port)
@@ -243,6 +254,8 @@ class Server:
                 settings.metrics.port,
                 tls if settings.metrics.use_tls else None,
             )
+            if self._gpus is not None:
+                self._gpus.start()
             port = await self._metrics_server.start()
             log.info("Started Metrics Service at %s:%d", settings.metrics.address, port)
 
@@ -290,7 +303,22 @@ def _status(state: str, reason: str) -> str:
 
 
 def _series(served: ServedVersion) -> ModelSeries:
-    return ModelSeries(served.snapshot(), served.config.metric_tags)
+    latencies = served.statistics.latencies
+    return ModelSeries(
+        served.snapshot(),
+        served.config.metric_tags,
+        None if latencies is None else latencies.snapshot(),
+    )
+
+
+def _gpus(settings: Settings) -> Gpus | None:
+    """The gauges of the GPUs, where there are any and somebody may ask for them."""
+    if not (settings.metrics.enabled and settings.metrics.gpus and gpus()):
+        return None
+    nvml = Nvml.open()
+    if nvml is None:
+        return None
+    return Gpus(nvml, [unique_names(gpu) for gpu in gpus()], settings.metrics.interval_ms)
 
 
 def _raise_descriptor_limit() -> None:

@@ -93,8 +93,9 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
 class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The metrics service. Port 0 picks a free port.
 
-    The gauges of the host (`host`) are read at most once in `interval_ms`. `use_tls` encrypts with
-    the certificate of HTTP.
+    The gauges of the host (`host`) and of GPUs (`gpus`) are read at most once in `interval_ms`.
+    `use_tls` encrypts with the certificate of HTTP. `config` are the texts of --metrics-config,
+    which telemetry/ reads.
     """
 
     enabled: bool = True
@@ -102,7 +103,9 @@ class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8002
     interval_ms: int = 2000
     host: bool = True
+    gpus: bool = True
     use_tls: bool = False
+    config: tuple[str, ...] = ()
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):

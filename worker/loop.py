@@ -25,7 +25,7 @@ from ..ipc.messages import (
     Stopped,
     Trim,
 )
-from . import registry
+from . import registry, usage
 from .backend import Backend, Model
 from .inbox import Inbox
 from .instance import FAILURES, Instance, text_of
@@ -43,6 +43,8 @@ class Worker:
         self._memory = Memory()
         self._inbox = Inbox(channel, self._memory.release)
         self._backend: Backend | None = None
+        #: What the process took before its backend saw the model.
+        self._taken: usage.Taken = {}
         self._instance: Instance | None = None
 
     def run(self, generation: str) -> None:
@@ -116,11 +118,13 @@ class Worker:
         # Before load: a model's own threads may answer as soon as it runs.
         self._instance = Instance(model, backend, self._memory, self._inbox, self._channel)
         backend.load(model)
-        self._channel.send(Loaded(backend.pure))
+        memory = usage.growth(self._taken, usage.taken(model.instance))
+        self._channel.send(Loaded(backend.pure, memory))
 
     def _backend_of(self, model: Model) -> Backend:
         if self._backend is None:
             self._backend = registry.backend_class(model.config.get("backend", ""), model)()
+            self._taken = usage.taken(model.instance)
         return self._backend
 
     def _stop(self) -> None:

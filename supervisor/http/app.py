@@ -18,6 +18,7 @@ from .access import refusal
 from .cors import Cors
 from .generate import Generate
 from .infer import InferEndpoint
+from .load_report import no_metrics
 from .management import Management
 from .reply import JSON, TEXT, Reply, error_body, error_reply
 from .settings import SettingsEndpoints
@@ -70,13 +71,14 @@ class App:
         max_input_size: int,
         forwarding: HeaderForwarding | None = None,
         cors: Cors | None = None,
+        metrics: Callable[[], str] = no_metrics,
     ) -> None:
         self._access = access
         self._cors = cors
         self._controlplane = controlplane
         management = Management(controlplane, max_input_size)
         settings = SettingsEndpoints(controlplane, max_input_size)
-        generate = Generate(dataplane, max_input_size)
+        generate = Generate(dataplane, max_input_size, metrics)
         self._exact = {
             "/v2/models": Route("GET", "metadata", management.models),
             "/v2/openapi.json": Route("GET", "metadata", management.openapi),

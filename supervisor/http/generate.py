@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from .body import read_all
 from .chunked_reply import ChunkedReply
 from .compression import THREAD_LIMIT_BYTES
 from .generate_codec import decode_request, encode_response
+from .load_report import ASKED_BY, header_line, no_metrics
 from .reply import JSON, Reply, error_body
 
 if TYPE_CHECKING:
@@ -39,9 +41,15 @@ _ALIGNMENT_BYTES = 64
 class Generate:
     """Answers `POST …/generate` and `POST …/generate_stream`."""
 
-    def __init__(self, dataplane: DataPlane, max_input_size: int) -> None:
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        max_input_size: int,
+        metrics: Callable[[], str] = no_metrics,
+    ) -> None:
         self._dataplane = dataplane
         self._limit = max_input_size
+        self._metrics = metrics
 
     async def generate(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         """Run a request that has exactly one response."""
@@ -52,7 +60,7 @@ class Generate:
         finally:
             responses.close()
         body = await _document(first) if one and first is not None else error_body(_NOT_ONE)
-        reply = ChunkedReply(_status(first), JSON)
+        reply = ChunkedReply(_status(first), JSON + self._load_report(http))
         await reply.prepare(http)
         await reply.write(body)
         return reply
@@ -62,7 +70,7 @@ class Generate:
         responses = await self._submit(http, model, version)
         try:
             response = await responses.next()
-            reply = ChunkedReply(_status(response), _EVENTS)
+            reply = ChunkedReply(_status(response), _EVENTS + self._load_report(http))
             try:
                 await reply.prepare(http)
                 while response is not None:
@@ -75,6 +83,11 @@ class Generate:
         finally:
             responses.close()
         return reply
+
+    def _load_report(self, http: web.BaseRequest) -> bytes:
+        """The header line for a client that wants to know how loaded its language model is."""
+        form = http.headers.get(ASKED_BY)
+        return b"" if form is None else header_line(form, self._metrics)
 
     async def _submit(self, http: web.BaseRequest, model: str, version: int | None) -> _Responses:
         request = await self._receive(http, model, version)

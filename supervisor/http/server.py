@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..forwarding import HeaderForwarding
 from .app import App
 from .cors import Cors
 from .listener import Listener
+from .load_report import no_metrics
 
 if TYPE_CHECKING:
     from ..access import Access
@@ -33,9 +35,10 @@ class HttpServer:
         header_forward_pattern: str = "",
         cors: Cors | None = None,
         tls: ssl.SSLContext | None = None,
+        metrics: Callable[[], str] = no_metrics,
     ) -> None:
         forwarding = HeaderForwarding(header_forward_pattern) if header_forward_pattern else None
-        self._app = App(dataplane, controlplane, access, max_input_size, forwarding, cors)
+        self._app = App(dataplane, controlplane, access, max_input_size, forwarding, cors, metrics)
         self._listener = Listener(self._app, address, port, reuse_port, tls)
 
     def __repr__(self) -> str:

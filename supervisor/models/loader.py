@@ -29,6 +29,8 @@ from ..config.validate import validate
 from ..memory.buffers import InputArena
 from ..repository.given import GivenFolder
 from ..settings import Settings
+from ..telemetry.latencies import Latencies
+from ..telemetry.metrics_config import parse_metrics_config
 from ..telemetry.statistics import VersionStatistics
 from ..workers import devices
 from ..workers.environment import worker_environment
@@ -77,6 +79,7 @@ class Loader:
         self._surroundings = surroundings
         self._shares = devices.CpuShares(devices.cores())
         self._gpu_limits = GpuLimits(settings.models.gpu_limits)
+        self._metrics = parse_metrics_config(settings.metrics.config)
 
     async def load(self, plan: Plan) -> ServedVersion:
         """Load one version. Raises StatusError that says why it cannot be served."""
@@ -109,6 +112,7 @@ class Loader:
             raise
         served.on_closed = dissolve
         statistics.load_ns = time.monotonic_ns() - started
+        statistics.latencies = Latencies.of(self._metrics, config)
         for feature in missing_features(config):
             log.warning(
                 "model '%s' asks for %s, which has no effect in this version", plan.name, feature
@@ -226,6 +230,7 @@ class Loader:
             output_arena_size=workers.arena_bytes,
             start_timeout=float(workers.start_timeout_secs),
             restart_policy=RestartPolicy(),
+            gpu=None if all_devices else instance.gpu,
         )
 
 

@@ -7,20 +7,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..request import FailureReason
+from .exposition import Labels, header, sample
+from .gpu import Gpus
 from .host import Host
+from .latencies import LatencySnapshot
+from .latency_families import latency_families
 from .statistics import FAILURE_REASONS, StatisticsSnapshot
-
-Labels = tuple[tuple[str, str], ...]
 
 _NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSeries:
-    """A version's statistics, and the metric tags of its model's configuration."""
+    """A version's statistics, the metric tags of its model's configuration, and how its latencies
+    are distributed where that is wanted.
+    """
 
     statistics: StatisticsSnapshot
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    latencies: LatencySnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,11 @@ class _Family:
     type: str
     help: str
     value: Callable[[StatisticsSnapshot], int | float]
+
+    @property
+    def is_duration(self) -> bool:
+        """Whether it sums up times."""
+        return self.name.endswith("_us")
 
 
 _SUCCESS = _Family(
@@ -102,8 +112,13 @@ class Metrics:
     version outlive it; all other series are those of the models shown to `render`.
     """
 
-    def __init__(self, host: Host | None = None) -> None:
+    def __init__(
+        self, host: Host | None = None, gpus: Gpus | None = None, *, counters: bool = True
+    ) -> None:
+        """Without `counters` the requests of models are not counted, as in Triton."""
         self._host = host
+        self._gpus = gpus
+        self._counters = counters
         self._retired: dict[Labels, dict[FailureReason, int]] = {}
 
     def __repr__(self) -> str:
@@ -118,36 +133,55 @@ class Metrics:
 
         Two generations of one version, as there are while it reloads, are shown as one series.
         """
-        shown = [(_labels(series), series.statistics) for series in models]
-        lines = [*_model_family(_SUCCESS, shown), *self._failure_family(shown)]
+        series = [(_labels(each), each) for each in models]
+        shown = [(labels, each.statistics) for labels, each in series]
+        lines = [*self._model_family(_SUCCESS, shown), *self._failure_family(shown)]
         for family in _FAMILIES:
-            lines += _model_family(family, shown)
+            if self._counters or not family.is_duration:
+                lines += self._model_family(family, shown)
         lines += _load_family(shown)
+        lines += latency_families(
+            [(labels, each.latencies) for labels, each in series if each.latencies is not None]
+        )
         lines += self._host_families()
+        if self._gpus is not None:
+            lines += self._gpus.families()
         return "\n".join([*lines, ""])
 
     def _failure_family(self, shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str]:
         totals = {labels: dict(counts) for labels, counts in self._retired.items()}
         for labels, statistics in shown:
             _add_failures(totals, labels, statistics.failures)
-        yield from _header(_FAILURE_NAME, "counter", _FAILURE_HELP)
+        yield from header(_FAILURE_NAME, "counter", _FAILURE_HELP)
         for labels, counts in totals.items():
             for reason in FAILURE_REASONS:
-                yield _sample(_FAILURE_NAME, (*labels, ("reason", reason)), counts[reason])
+                count = counts[reason] if self._counters else 0
+                yield sample(_FAILURE_NAME, (*labels, ("reason", reason)), count)
+
+    def _model_family(
+        self, family: _Family, shown: list[tuple[Labels, StatisticsSnapshot]]
+    ) -> Iterator[str]:
+        totals: dict[Labels, int | float] = {}
+        for labels, statistics in shown:
+            totals[labels] = totals.get(labels, 0) + family.value(statistics)
+        yield from header(family.name, family.type, family.help)
+        for labels, value in totals.items():
+            counted = self._counters or family.type != "counter"
+            yield sample(family.name, labels, value if counted else 0)
 
     def _host_families(self) -> Iterator[str]:
         if self._host is None:
             return
         reading = self._host.read()
         name = "nv_cpu_utilization"
-        yield from _header(name, "gauge", "Use of all processors since the reading before, 0 to 1")
-        yield _sample(name, (), reading.cpu_utilization)
+        yield from header(name, "gauge", "Use of all processors since the reading before, 0 to 1")
+        yield sample(name, (), reading.cpu_utilization)
         name = "nv_cpu_memory_total_bytes"
-        yield from _header(name, "gauge", "Memory of the machine in bytes")
-        yield _sample(name, (), reading.memory_total_bytes)
+        yield from header(name, "gauge", "Memory of the machine in bytes")
+        yield sample(name, (), reading.memory_total_bytes)
         name = "nv_cpu_memory_used_bytes"
-        yield from _header(name, "gauge", "Memory of the machine in use, in bytes")
-        yield _sample(name, (), reading.memory_used_bytes)
+        yield from header(name, "gauge", "Memory of the machine in use, in bytes")
+        yield sample(name, (), reading.memory_used_bytes)
 
 
 def _labels(series: ModelSeries) -> Labels:
@@ -168,33 +202,8 @@ def _add_failures(
         total[reason] += count
 
 
-def _model_family(family: _Family, shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str]:
-    totals: dict[Labels, int | float] = {}
-    for labels, statistics in shown:
-        totals[labels] = totals.get(labels, 0) + family.value(statistics)
-    yield from _header(family.name, family.type, family.help)
-    for labels, value in totals.items():
-        yield _sample(family.name, labels, value)
-
-
 def _load_family(shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str]:
     newest = {labels: statistics.load_ns / 1e9 for labels, statistics in shown}
-    yield from _header(_LOAD_NAME, "gauge", _LOAD_HELP)
+    yield from header(_LOAD_NAME, "gauge", _LOAD_HELP)
     for labels, seconds in newest.items():
-        yield _sample(_LOAD_NAME, labels, seconds)
-
-
-def _header(name: str, type_: str, help_: str) -> Iterator[str]:
-    yield f"# HELP {name} {help_}"
-    yield f"# TYPE {name} {type_}"
-
-
-def _sample(name: str, labels: Labels, value: int | float) -> str:
-    if not labels:
-        return f"{name} {value}"
-    pairs = ",".join(f'{key}="{_escape(text)}"' for key, text in sorted(labels))
-    return f"{name}{{{pairs}}} {value}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        yield sample(_LOAD_NAME, labels, seconds)

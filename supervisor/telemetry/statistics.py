@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from ..request import FailureReason
+from .latencies import Latencies
 
 FAILURE_REASONS: tuple[FailureReason, ...] = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 
@@ -119,6 +120,7 @@ class VersionStatistics:
 
     `pending` is how many requests wait in the version's queue: its scheduler counts it up and
     down. `load_ns` is how long the last load took, `memory_usage` what the backend reported.
+    `latencies` is None where nobody wants to know how times are distributed.
     """
 
     __slots__ = (
@@ -138,6 +140,7 @@ class VersionStatistics:
         "_responses",
         "_success_count",
         "_success_ns",
+        "latencies",
         "load_ns",
         "memory_usage",
         "name",
@@ -151,6 +154,7 @@ class VersionStatistics:
         self.pending = 0
         self.load_ns = 0
         self.memory_usage: list[MemoryUsage] = []
+        self.latencies: Latencies | None = None
         self._clock = clock
         self._last_ns = 0
         self._inferences = self._executions = 0
@@ -204,6 +208,8 @@ class VersionStatistics:
         """Count a request that was answered, after `total_ns` from end to end."""
         self._success_count += 1
         self._success_ns += total_ns
+        if self.latencies is not None:
+            self.latencies.succeeded(total_ns)
 
     def failed(self, total_ns: int, reason: FailureReason) -> None:
         """Count a request that failed, after `total_ns` from end to end."""

@@ -5,12 +5,11 @@ NVML answers without a context on the device: the supervisor itself opens none.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import uuid
 from collections.abc import Callable, Iterable
 
 from ...ipc.errors import UnavailableError
+from ...ipc.nvml import names_of, state_of
 from .devices import visible_devices
 
 
@@ -46,54 +45,19 @@ class GpuLimits:
             )
 
 
-class _Memory(ctypes.Structure):
-    """NVML's nvmlMemory_t, in bytes."""
-
-    _fields_ = (
-        ("total", ctypes.c_ulonglong),
-        ("free", ctypes.c_ulonglong),
-        ("used", ctypes.c_ulonglong),
-    )
-
-
 def used_fraction(gpu: int) -> float | None:
     """The part of a GPU's memory that is in use, 0 to 1; None when nobody can tell. Blocking.
 
     `gpu` counts as CUDA does for this process.
     """
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
+    state = state_of(unique_names(gpu))
+    if state is None or not state.memory_total_bytes or state.memory_used_bytes is None:
         return None
-    if nvml.nvmlInit_v2() != 0:
-        return None
-    try:
-        device = ctypes.c_void_p()
-        memory = _Memory()
-        if not any(
-            nvml.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(device)) == 0
-            for name in _names(gpu)
-        ):
-            return None
-        if nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) != 0 or not memory.total:
-            return None
-        return float(memory.used / memory.total)
-    finally:
-        nvml.nvmlShutdown()
+    return state.memory_used_bytes / state.memory_total_bytes
 
 
-def _names(gpu: int) -> list[str]:
-    """What NVML may call a GPU that CUDA counts: the two do not count in the same order."""
+def unique_names(gpu: int) -> list[str]:
+    """What NVML may call a GPU of ours."""
     visible = visible_devices(gpu, os.environ)
     names = [visible] if visible.startswith(("GPU-", "MIG-")) else []
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return names
-    device = ctypes.c_int()
-    raw = (ctypes.c_ubyte * 16)()
-    known = driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(device), gpu) == 0
-    if known and driver.cuDeviceGetUuid_v2(raw, device) == 0:
-        text = str(uuid.UUID(bytes=bytes(raw)))
-        names += [f"GPU-{text}", f"MIG-{text}"]
-    return names
+    return names + names_of(gpu)

@@ -21,6 +21,7 @@ from ..log import model_record, worker_line
 from ..memory.buffers import OutputArena
 from ..request import FailureReason
 from ..scheduling.scheduler import Work
+from ..telemetry.statistics import MemoryUsage
 from .process import Exit, Surroundings, WorkerProcess
 from .recipe import Recipe
 from .restarts import Restarts
@@ -78,6 +79,8 @@ class Instance:
         #: While the worker has loaded the model and is not ready yet.
         self._warmup: WarmUp | None = None
         self._pure = False
+        #: What the worker said that its model takes.
+        self._memory: Sequence[messages.MemoryUsage] = ()
         self._batches: dict[int, Sequence[Work]] = {}
         self._open: dict[int, Work] = {}
         self._next_batch = 1
@@ -113,6 +116,19 @@ class Instance:
     def pure(self) -> bool:
         """Whether a request that was lost with the worker may simply be run again."""
         return self._pure
+
+    @property
+    def memory_usage(self) -> list[MemoryUsage]:
+        """The memory that the model takes in its worker, GPUs by the server's numbers."""
+        gpu = self._recipe.gpu
+        return [
+            MemoryUsage(
+                type=each.type,
+                id=each.id if gpu is None or each.type != "GPU" else gpu,
+                byte_size=each.byte_size,
+            )
+            for each in self._memory
+        ]
 
     @property
     def pid(self) -> int | None:
@@ -315,6 +331,7 @@ class Instance:
 
     def _loaded(self, message: messages.Loaded) -> None:
         self._pure = message.pure
+        self._memory = message.memory
         if self._samples and self.state is not WorkerState.STOPPING:
             self._warmup = WarmUp(self._samples)
             self._warm()
@@ -423,6 +440,7 @@ class Instance:
             self._outputs.retire()
         orphans = list(self._open.values()) if self._warmup is None else []
         self._warmup = None
+        self._memory = ()
         self._open.clear()
         for work in chain.from_iterable(self._batches.values()):
             if work.request.trace is not None:

@@ -17,7 +17,7 @@ from ...ipc import messages
 from ...ipc.errors import CancelledError, InternalError, StatusError, UnavailableError
 from ..request import FailureReason, InferResponse, RequestTrace
 from ..scheduling.scheduler import Work
-from ..telemetry.statistics import ResponseOutcome, VersionStatistics
+from ..telemetry.statistics import MemoryUsage, ResponseOutcome, VersionStatistics
 from .instance import Instance
 from .process import Surroundings
 from .recipe import Recipe
@@ -260,6 +260,7 @@ class Pool:
 
     def instance_ready(self, instance: Instance) -> None:
         """A worker has loaded the model."""
+        self._add_up_memory()
         if instance in self._leaving:
             return
         self._idle.append(instance)
@@ -280,6 +281,7 @@ class Pool:
 
     def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
         """A worker is gone: run its requests again where that is safe, answer them where not."""
+        self._add_up_memory()
         for has_room in (self._idle, self._spare):
             if instance in has_room:
                 has_room.remove(instance)
@@ -305,6 +307,14 @@ class Pool:
             if response.error is not None and not response.deliberate
         }
         rows = failed_rows = requests = queue_ns = 0
+        latencies = self._statistics.latencies
+        if latencies is not None:
+            latencies.executed(
+                [message.start_ns - w.enqueued_ns for w in batch if w.key not in failed],
+                message.input_end_ns - message.start_ns,
+                message.output_start_ns - message.input_end_ns,
+                message.end_ns - message.output_start_ns,
+            )
         for work in batch:
             rows += work.request.batch_size
             if work.key in failed:
@@ -329,12 +339,26 @@ class Pool:
         index = work.responses
         started_ns = max(message.started_ns, work.responded_ns)
         work.responded_ns = message.end_ns
+        if not index and self._statistics.latencies is not None:
+            self._statistics.latencies.responded_first(message.end_ns - work.request.received_ns)
         self._statistics.responded(
             index,
             _outcome(work, message.response),
             message.output_start_ns - started_ns,
             message.end_ns - message.output_start_ns,
         )
+
+    def _add_up_memory(self) -> None:
+        """Tell the statistics what the model takes in all its workers, by type and device."""
+        sizes: dict[tuple[str, int], int] = {}
+        for instance in self.instances:
+            for used in instance.memory_usage:
+                place = used.type, used.id
+                sizes[place] = sizes.get(place, 0) + used.byte_size
+        self._statistics.memory_usage = [
+            MemoryUsage(type=kind, id=device, byte_size=size)
+            for (kind, device), size in sorted(sizes.items())
+        ]
 
     def _give_up(self, work: Work, reason: str) -> None:
         prefix = work.request.log_prefix

@@ -22,6 +22,8 @@ class Recipe:
     output_arena_size: int
     start_timeout: float
     restart_policy: RestartPolicy
+    #: The one GPU that it is on, by the server's number; None for the CPU, and for all GPUs.
+    gpu: int | None = None
 
     @property
     def place(self) -> tuple[str, str]:

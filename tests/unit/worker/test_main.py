@@ -172,7 +172,7 @@ def test_what_a_model_starts_can_be_ended_by_a_signal(
     process = worker()
     process.start()
 
-    assert process.load(model(initialize=initialize.strip())) == Loaded(False)
+    assert isinstance(process.load(model(initialize=initialize.strip())), Loaded)
     process.stop()
 
 
@@ -187,7 +187,7 @@ def test_what_a_model_starts_does_not_inherit_our_descriptors(
     process = worker()
     process.start()
 
-    assert process.load(model(initialize=listing)) == Loaded(False)
+    assert isinstance(process.load(model(initialize=listing)), Loaded)
     process.stop()
 
 
@@ -195,7 +195,7 @@ def test_a_models_threads_do_not_keep_it(worker: MakeProcess, model: MakeModel) 
     process = worker()
     process.start()
     forever = "threading.Thread(target=threading.Event().wait).start()"
-    assert process.load(model(initialize=forever)) == Loaded(False)
+    assert isinstance(process.load(model(initialize=forever)), Loaded)
 
     process.stop()
 
@@ -228,7 +228,7 @@ def test_a_loop_that_fails_says_why_and_ends_it_although_the_model_has_threads(
     process = worker()
     process.start()
     forever = "threading.Thread(target=threading.Event().wait).start()"
-    assert process.load(model(initialize=forever)) == Loaded(False)
+    assert isinstance(process.load(model(initialize=forever)), Loaded)
 
     process.peer.lifeline.close()
     process.peer.send(messages.AttachArena(5, CHUNK_BYTES))
@@ -243,7 +243,7 @@ def test_what_a_model_prints_without_a_newline_is_not_lost(
 ) -> None:
     process = worker()
     process.start()
-    assert process.load(model(finalize="sys.stdout.write('goodbye')")) == Loaded(False)
+    assert isinstance(process.load(model(finalize="sys.stdout.write('goodbye')")), Loaded)
 
     process.stop()
 
@@ -255,7 +255,7 @@ def test_a_model_that_closes_its_output_ends_in_order(
 ) -> None:
     process = worker()
     process.start()
-    assert process.load(model(finalize="sys.stdout.close()")) == Loaded(False)
+    assert isinstance(process.load(model(finalize="sys.stdout.close()")), Loaded)
 
     process.stop()
 
@@ -272,7 +272,7 @@ def test_logging_that_a_model_sets_up_does_not_double_our_lines(
         "            logging.basicConfig()\n"
         "            raise RuntimeError('I want to stay')"
     )
-    assert process.load(model(finalize=finalize)) == Loaded(False)
+    assert isinstance(process.load(model(finalize=finalize)), Loaded)
 
     process.stop()
 

@@ -77,6 +77,22 @@ def test_every_sample_stands_below_the_help_and_type_of_its_family() -> None:
     assert set(types.values()) == {"gauge", "counter"}
 
 
+def test_without_counters_counts_stay_at_nothing_and_durations_are_not_there() -> None:
+    metrics = Metrics(counters=False)
+    metrics.retire(series(used()))
+    shown = samples(metrics.render([series(used())]))
+    assert {name.split("{")[0] for name, value in shown.items() if value == "0"} == {
+        "nv_inference_request_success",
+        "nv_inference_request_failure",
+        "nv_inference_count",
+        "nv_inference_exec_count",
+    }
+    assert {name.split("{")[0] for name, value in shown.items() if value != "0"} == {
+        "nv_inference_pending_request_count",
+        "nv_model_load_duration_secs",
+    }
+
+
 def test_metric_tags_become_labels_with_an_underscore_in_alphabetical_order() -> None:
     text = Metrics().render([series(used(), {"team": "a", "Zone-1": 'x"\\\ny'})])
     expected = 'nv_inference_count{_Zone_1="x\\"\\\\\\ny",_team="a",model="m",version="1"} 4'

@@ -18,6 +18,7 @@ from support.fakes import (
     until,
 )
 
+from tritonpy.ipc import messages as ipc_messages
 from tritonpy.ipc.errors import (
     CancelledError,
     InternalError,
@@ -28,7 +29,7 @@ from tritonpy.ipc.messages import Error, Executed, Responded, Response
 from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.request import InferResponse
-from tritonpy.supervisor.telemetry.statistics import Duration, VersionStatistics
+from tritonpy.supervisor.telemetry.statistics import Duration, MemoryUsage, VersionStatistics
 from tritonpy.supervisor.workers.pool import PATIENCE
 from tritonpy.supervisor.workers.states import WorkerState
 
@@ -88,6 +89,21 @@ async def test_a_load_fails_with_the_error_of_the_instance_that_failed(two: Benc
 
     with pytest.raises(InvalidArgumentError, match="no such file"):
         await two.pool.load("{}", two.feeder)
+
+
+async def test_the_memory_of_all_instances_is_added_up_by_device(two: Bench) -> None:
+    cpu, gpu = ipc_messages.MemoryUsage("CPU", 0, 100), ipc_messages.MemoryUsage("GPU", 0, 7)
+    for fake in two.pool.fakes:
+        fake._memory = [cpu, gpu]
+    two.ready()
+
+    assert two.statistics.snapshot().memory_usage == [
+        MemoryUsage(type="CPU", id=0, byte_size=200),
+        MemoryUsage(type="GPU", id=0, byte_size=14),
+    ]
+    two.pool.fakes[0]._memory = []
+    two.pool.fakes[0].dies()
+    assert two.statistics.snapshot().memory_usage[0].byte_size == 100
 
 
 # --- running ----------------------------------------------------------------------------------
