@@ -150,11 +150,73 @@ def test_bytes_are_decoded_as_utf_8(repository: Repository) -> None:
     assert result.tolist() == ["größer", "b'x'"]
 
 
-def test_bytes_that_are_not_utf_8_are_refused(repository: Repository) -> None:
+def cafe() -> onnx.ModelProto:
+    """y says of each x whether it is the latin-1 text café, which is no UTF-8."""
+    node = onnx.helper.make_node("Equal", ["x", "k"], ["y"])
+    key = onnx.TensorProto(name="k", data_type=onnx.TensorProto.STRING, dims=[1])
+    key.string_data.append(b"caf\xe9")
+    model = onnx_models.build(
+        [node], [onnx_models.value("x", "BYTES", [None])], [onnx_models.value("y", "BOOL", [None])]
+    )
+    model.graph.initializer.append(key)
+    model.opset_import[0].version = 19
+    return model
+
+
+CAFE = {
+    "input": [tensor("x", "TYPE_STRING", [-1])],
+    "output": [tensor("y", "TYPE_BOOL", [-1])],
+}
+
+
+def test_bytes_that_are_not_utf_8_reach_the_model_as_they_are(repository: Repository) -> None:
+    backend = repository.load(CAFE, cafe())
+    array = np.array([b"caf\xe9", "café".encode(), b"", b"caf\xe9x"], dtype=object)
+    assert backend.run({"x": array}, ["y"])["y"].tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("other", [b"a\0b", b"x" * 40_000_000])
+def test_bytes_that_are_not_utf_8_are_refused_where_they_cannot_be_passed(
+    other: bytes, repository: Repository
+) -> None:
     backend = repository.load(pair("TYPE_STRING"), onnx_models.identity("BYTES", [2]))
-    array = np.array([b"fine", b"\xff"], dtype=object)
+    array = np.array([other, b"\xff"], dtype=object)
     with pytest.raises(InvalidArgumentError, match="'m', input 'INPUT0': an element is not UTF-8"):
         backend.run({"INPUT0": array}, ["OUTPUT0"])
+
+
+@pytest.mark.parametrize("datatypes", [("BYTES", "BF16"), ("BYTES", "FP32", "BF16")])
+@pytest.mark.parametrize("external", [False, True])
+def test_strings_and_bf16_go_through_one_graph(
+    datatypes: tuple[str, ...], external: bool, repository: Repository
+) -> None:
+    graph, config = onnx_models.side_by_side(datatypes)
+    if external:
+        onnx_models.save_with_external_data(graph, repository.version_directory)
+    backend = repository.load(config, None if external else graph)
+    arrays = {name: sample(name) for name in datatypes}
+
+    results = backend.run(arrays, [f"{name}_OUT" for name in reversed(datatypes)])
+
+    assert list(results) == [f"{name}_OUT" for name in reversed(datatypes)]
+    for name, array in arrays.items():
+        assert results[f"{name}_OUT"].dtype == array.dtype
+        assert results[f"{name}_OUT"].tolist() == array.tolist()
+
+
+def test_strings_and_bf16_inputs_go_together_without_a_bf16_output(repository: Repository) -> None:
+    graph, config = onnx_models.side_by_side(("BYTES", "BF16"))
+    del graph.graph.output[1]
+    del config["output"][1]
+    backend = repository.load(config, graph)
+    results = backend.run({name: sample(name) for name in ("BYTES", "BF16")}, ["BYTES_OUT"])
+    assert results["BYTES_OUT"].tolist() == sample("BYTES").tolist()
+
+
+def test_a_companion_of_a_bf16_output_is_not_described(repository: Repository) -> None:
+    graph, _ = onnx_models.side_by_side(("BYTES", "BF16"))
+    described = OnnxRuntimeBackend().describe(repository.model({"name": "m"}, graph))
+    assert [output["name"] for output in described["output"]] == ["BYTES_OUT", "BF16_OUT"]
 
 
 def test_a_bf16_output_outlives_the_session(repository: Repository) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+
+from tritonpy.ipc.dtypes import to_config
 
 #: Of each protocol datatype, the ONNX element type.
 ELEMENT_TYPES: dict[str, int] = {
@@ -53,6 +56,29 @@ def identity(datatype: str, dims: Dims, pairs: int = 1) -> onnx.ModelProto:
         [value(f"INPUT{n}", datatype, dims) for n in range(pairs)],
         [value(f"OUTPUT{n}", datatype, dims) for n in range(pairs)],
     )
+
+
+def side_by_side(datatypes: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """Each datatype to <datatype>_OUT with two rows of three, and its configuration.
+
+    FP32 goes through a weight of zeros, so that the model has one.
+    """
+    nodes = [helper.make_node("Identity", [name], [f"{name}_OUT"]) for name in datatypes]
+    weights: list[onnx.TensorProto] = []
+    if "FP32" in datatypes:
+        zeros = onnx.numpy_helper.from_array(np.zeros((2, 3), np.float32), "w")
+        weights.append(zeros)
+        nodes[list(datatypes).index("FP32")] = helper.make_node("Add", ["FP32", "w"], ["FP32_OUT"])
+    graph = build(
+        nodes,
+        [value(name, name, [2, 3]) for name in datatypes],
+        [value(f"{name}_OUT", name, [2, 3]) for name in datatypes],
+        weights,
+    )
+    described = {name: {"data_type": to_config(name), "dims": [2, 3]} for name in datatypes}
+    inputs = [{"name": name, **each} for name, each in described.items()]
+    outputs = [{"name": f"{name}_OUT", **each} for name, each in described.items()]
+    return graph, {"input": inputs, "output": outputs}
 
 
 def optional_addend(dims: Sequence[int] = (2,)) -> onnx.ModelProto:
