@@ -102,7 +102,7 @@ class ControlPlane:
         return self._manager.labelled(model, label)
 
     def is_model_ready(self, model: str, version: int | None) -> bool:
-        """Whether a version has an instance that runs. Raises NotFoundError for one unknown."""
+        """Whether a version has an instance that runs. Raises the errors of unknown models."""
         try:
             return self._manager.version(model, version).pool.is_ready
         except UnavailableError:
@@ -138,13 +138,13 @@ class ControlPlane:
         if not model:
             return self._manager.statistics()
         if version is None:
-            found = [item for item in self._manager.statistics() if item.name == model]
+            found = self._manager.statistics(model)
             if not found:
                 raise InvalidArgumentError(f"requested model '{model}' is not available")
             return found
         try:
             served = self._manager.version(model, version)
-        except (NotFoundError, UnavailableError):
+        except (InvalidArgumentError, NotFoundError, UnavailableError):
             raise InvalidArgumentError(
                 f"requested model version is not available for model '{model}'"
                 if self._manager.ready_versions(model)

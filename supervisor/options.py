@@ -132,7 +132,7 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "model-namespacing",
             kinds.BOOLEAN,
             "Allow models of the same name in different repositories.",
-            default="false",
+            "models.namespacing",
         ),
     ),
     "Workers": (

@@ -174,7 +174,7 @@ class Server:
         table(
             log,
             tables.models(
-                (line.name, line.version or "-", _status(line.state, line.reason))
+                (str(line.identifier), line.version or "-", _status(line.state, line.reason))
                 for line in index
                 if line.state
             ),
@@ -308,6 +308,7 @@ def _series(served: ServedVersion) -> ModelSeries:
         served.snapshot(),
         served.config.metric_tags,
         None if latencies is None else latencies.snapshot(),
+        served.namespace,
     )
 
 

@@ -151,7 +151,8 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     `config_name` names the file `configs/<config_name>.pbtxt` to prefer over config.pbtxt.
     A load that fails is tried again `load_retries` times. Each of `gpu_limits`, `<gpu>:<fraction>`,
     refuses loads while a GPU's memory is fuller than that. `cache_directory` is where models from
-    the cloud are kept; empty for the user's own.
+    the cloud are kept; empty for the user's own. With `namespacing` models of several repositories
+    may have the same name.
     """
 
     mode: ControlMode = "none"
@@ -163,6 +164,7 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     load_retries: int = 0
     gpu_limits: tuple[str, ...] = ()
     cache_directory: str = ""
+    namespacing: bool = False
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,7 +54,7 @@ def _has_shared_server(request: pytest.FixtureRequest) -> bool:
 
 def _leftovers() -> set[str]:
     found = {str(path) for path in Path("/dev/shm").glob("*tritonpy*")}
-    if not any(path.read_text() for path in Path("/proc/self/task").glob("*/children")):
+    if not any(map(_has_children, Path("/proc/self/task").iterdir())):
         return found  # the usual case, and a hundredth of the price of looking at all processes
     for child in psutil.Process().children(recursive=True):
         try:
@@ -64,6 +64,13 @@ def _leftovers() -> set[str]:
         if "tritonpy" in command and child.status() != psutil.STATUS_ZOMBIE:
             found.add(f"process {child.pid}: {command}")
     return found
+
+
+def _has_children(thread: Path) -> bool:
+    try:
+        return bool((thread / "children").read_text())
+    except OSError:  # the thread has ended meanwhile, and its children are others'
+        return False
 
 
 @pytest.hookimpl(hookwrapper=True)

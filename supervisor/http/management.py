@@ -137,9 +137,13 @@ class Management:
     async def models(self, http: web.BaseRequest) -> Reply:
         """All models with the states of their versions; Triton has no such call."""
         self._check_running()
-        models: dict[str, dict[str, Any]] = {}
+        models: dict[tuple[str, str], dict[str, Any]] = {}
         for line in self._controlplane.index(ready=False):
-            model = models.setdefault(line.name, {"name": line.name, "versions": []})
+            model = models.get(line.identifier)
+            if model is None:
+                model = models[line.identifier] = {"name": line.name, "versions": []}
+                if line.namespace:
+                    model["namespace"] = line.namespace
             if line.version:
                 model["versions"].append(
                     {"version": line.version, "state": line.state, "reason": line.reason}

@@ -159,6 +159,10 @@ SCHEMAS: Schema = {
                 _object(
                     {
                         "name": _TEXT,
+                        "namespace": {
+                            **_TEXT,
+                            "description": "Its repository; there with --model-namespacing only",
+                        },
                         "versions": array(
                             _object(
                                 {

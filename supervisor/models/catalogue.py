@@ -19,6 +19,7 @@ from ..repository import layout, poller, versions
 from ..repository.layout import ModelOnDisk
 from ..repository.storage import Storage
 from ..settings import Settings
+from .identifier import ModelIdentifier, meant
 from .load_request import LoadRequest
 
 log = logging.getLogger(__name__)
@@ -31,47 +32,59 @@ class Catalogue:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._found: dict[str, list[ModelOnDisk]] = {}
+        self._namespacing = settings.models.namespacing
+        #: Without namespacing a model may lie in several repositories, and is no use then.
+        self._found: dict[ModelIdentifier, list[ModelOnDisk]] = {}
         self.storage = Storage(settings.models.cache_directory)
 
     def __repr__(self) -> str:
         return f"<Catalogue of {len(self._found)} models>"
 
     @property
-    def names(self) -> list[str]:
+    def config_name(self) -> str:
+        """The configuration file to prefer, "" for none."""
+        return self._settings.models.config_name
+
+    @property
+    def identifiers(self) -> list[ModelIdentifier]:
         """The models that were found, wherever."""
         return list(self._found)
+
+    def named(self, model: str, home: str = "") -> Sequence[ModelIdentifier]:
+        """The models of this name that a client, or a model in the namespace `home`, can mean."""
+        return meant([one for one in self._found if one.name == model], home)
 
     async def look(self, model: str | None = None) -> None:
         """Look at the repositories, or at one model in them.
 
         Raises StatusError when a repository cannot be read.
         """
-        name = self._settings.models.config_name
-        found: dict[str, list[ModelOnDisk]] = {}
+        name = self.config_name
+        found: dict[ModelIdentifier, list[ModelOnDisk]] = {}
         for repository in self._settings.repositories:
             if model is None:
                 there = await asyncio.to_thread(self.storage.find_models, repository, name)
             else:
                 one = await asyncio.to_thread(self.storage.find_model, repository, model, name)
                 there = [one] if one is not None else []
+            namespace = repository if self._namespacing else ""
             for item in there:
-                found.setdefault(item.name, []).append(item)
+                found.setdefault(ModelIdentifier(namespace, item.name), []).append(item)
         if model is None:
             for items in found.values():
                 for reason in (reason for item in items for reason in item.ignored):
                     log.warning("%s", reason)
             self._found = found
-        elif found:
-            self._found.update(found)
         else:
-            self._found.pop(model, None)
+            for identifier in self.named(model):
+                del self._found[identifier]
+            self._found.update(found)
 
-    def is_duplicate(self, model: str) -> bool:
-        """Whether it lies in several repositories, so that nobody can tell which is meant."""
+    def is_duplicate(self, model: ModelIdentifier) -> bool:
+        """Whether it lies in several places, so that nobody can tell which is meant."""
         return len(self._found.get(model, [])) > 1
 
-    def place(self, model: str) -> ModelOnDisk:
+    def place(self, model: ModelIdentifier) -> ModelOnDisk:
         """The one place of a model. Raises NotFoundError, InvalidArgumentError for several."""
         found = self._found.get(model, [])
         if not found:
@@ -84,7 +97,7 @@ class Catalogue:
             )
         return found[0]
 
-    def fingerprint(self, model: str) -> poller.Fingerprint:
+    def fingerprint(self, model: ModelIdentifier) -> poller.Fingerprint:
         """What the folders of a model look like, wherever it is found. Blocking."""
         return {
             os.path.join(place.directory, path): seen

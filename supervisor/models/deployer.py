@@ -58,7 +58,7 @@ class Deployer:
         numbers = [plan.version for plan in plans]
         for number in numbers:
             entry.event(number, VersionEvent.LOAD_REQUESTED)
-            log.info("loading: %s:%d", entry.name, number)
+            log.info("loading: %s:%d", entry.identifier, number)
         try:
             results = await self._load_all(plans)
         except asyncio.CancelledError:
@@ -78,7 +78,7 @@ class Deployer:
                 dict(zip((plan.version for plan in kept), changed, strict=False)),
             )
         self._take_over(entry, loaded, [*plans, *kept])
-        log.info("successfully loaded '%s'", entry.name)
+        log.info("successfully loaded '%s'", entry.identifier)
 
     def _take_over(
         self, entry: Entry, loaded: Sequence[ServedVersion], plans: Sequence[Plan]
@@ -187,10 +187,12 @@ class Deployer:
         for number, result in {**results, **changed}.items():
             if isinstance(result, StatusError):
                 reason = f"{result.label}: {result.message}"
-                log.error("failed to load '%s' version %d: %s", entry.name, number, reason)
+                log.error("failed to load '%s' version %d: %s", entry.identifier, number, reason)
             elif isinstance(result, BaseException):
                 reason = f"Internal: {type(result).__name__}: {result}"
-                log.error("failed to load '%s' version %d", entry.name, number, exc_info=result)
+                log.error(
+                    "failed to load '%s' version %d", entry.identifier, number, exc_info=result
+                )
             else:
                 reason = "another version of the same load failed"
             if number in results:
@@ -199,9 +201,9 @@ class Deployer:
                     entry.versions[number].reason = ""  # the old one goes on serving
             if isinstance(result, BaseException):
                 clauses.append(f"version {number} is at UNAVAILABLE state: {reason};")
-        log.error("failed to load '%s'", entry.name)
+        log.error("failed to load '%s'", entry.identifier)
         return InvalidArgumentError(
-            f"load failed for model '{entry.name}': " + " ".join(clauses) + "\n"
+            f"load failed for model '{entry.identifier}': " + " ".join(clauses) + "\n"
         )
 
     # --- the end ----------------------------------------------------------------------------------
@@ -219,7 +221,7 @@ class Deployer:
             version.leaving = None
             if version.state is VersionState.UNLOADING:
                 entry.event(served.version, VersionEvent.UNLOADED, UNLOADED)
-        log.info("successfully unloaded '%s' version %d", served.name, served.version)
+        log.info("successfully unloaded '%s' version %d", entry.identifier, served.version)
 
     async def _retire(
         self, served: ServedVersion, drain_timeout: float, stop_timeout: float

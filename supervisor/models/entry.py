@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ...ipc.errors import NotFoundError, UnavailableError
 from ..config.diff import in_place
 from ..repository import poller
+from .identifier import ModelIdentifier
 from .index import ModelIndex
 from .load_request import LoadRequest
 from .loader import Plan
@@ -46,9 +47,9 @@ class Version:
 
 @dataclass(slots=True)
 class Entry:
-    """A model that is known by name: its versions, and what its folder looked like when loaded."""
+    """A model that was asked for: its versions, and what its folder looked like when loaded."""
 
-    name: str
+    identifier: ModelIdentifier
     versions: dict[int, Version] = field(default_factory=dict[int, Version])
     #: Why nothing of it could be loaded at all, when it has no version to blame.
     reason: str = ""
@@ -65,7 +66,7 @@ class Entry:
     def event(self, number: int, event: VersionEvent, reason: str = "") -> Version:
         """Something has happened to a version."""
         version = self.versions.setdefault(number, Version(number))
-        subject = f"model '{self.name}' version {number}"
+        subject = f"model '{self.identifier}' version {number}"
         version.state = transition(subject, version.state, event)
         version.reason = reason
         return version
@@ -95,13 +96,26 @@ class Entry:
         return poller.same_version(self.fingerprint, fingerprint, plan.directory, plan.version)
 
     @property
+    def name(self) -> str:
+        """Its name, which with namespacing other models may have too."""
+        return self.identifier.name
+
+    @property
     def is_blank(self) -> bool:
         """Whether nothing is known of it: not tried yet, or unloaded without ever having loaded."""
         return not self.versions and not self.reason
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it was asked for and not unloaded since, whatever came of that."""
+        if self.latest is not None or self.reason:
+            return True
+        gone = VersionState.UNLOADING
+        return any(v.state is not gone and not v.is_unloaded for v in self.versions.values())
+
     def serving(self, version: int | None) -> ServedVersion:
         """The version that serves, or the latest. Raises NotFoundError or UnavailableError."""
-        unknown = f"Request for unknown model: '{self.name}'"
+        unknown = f"Request for unknown model: '{self.identifier}'"
         if version is None:
             if self.latest is None:
                 raise NotFoundError(f"{unknown} has no available versions")
@@ -133,11 +147,11 @@ class Entry:
     def index(self) -> list[ModelIndex]:
         """Its lines of the repository index, a version each."""
         if not self.versions:
-            return [ModelIndex(self.name, state="UNAVAILABLE", reason=self.reason)]
+            return [ModelIndex.of(self.identifier, state="UNAVAILABLE", reason=self.reason)]
         return [self._line(version) for _number, version in sorted(self.versions.items())]
 
     def _line(self, version: Version) -> ModelIndex:
         state, reason = version.state, version.reason
         if version.served is not None and version.is_dead:
             state, reason = VersionState.UNAVAILABLE, f"Internal: {version.served.pool.failure()}"
-        return ModelIndex(self.name, str(version.number), state.value, reason)
+        return ModelIndex.of(self.identifier, str(version.number), state.value, reason)

@@ -64,6 +64,8 @@ class Plan:
     source: Source
     #: The folder that was made for this load alone, where that is where the model lies.
     given: GivenFolder | None = None
+    #: The repository that it lies in, with namespacing; else "".
+    namespace: str = ""
 
     @property
     def version_directory(self) -> str:
@@ -181,6 +183,7 @@ class Loader:
         labels = await asyncio.to_thread(_read_labels, plan, config)
         scheduler = scheduler_of(config, plan.version, pool)
         served = ServedVersion(config, plan.version, pool, inputs, statistics, labels, scheduler)
+        served.namespace = plan.namespace
         samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
         await pool.load(parse.to_json(config), scheduler, samples)
         return config, served

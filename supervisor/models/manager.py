@@ -10,16 +10,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
-from ...ipc.errors import (
-    InternalError,
-    InvalidArgumentError,
-    NotFoundError,
-    StatusError,
-    UnavailableError,
-)
-from ..config.labels import version_labels
-from ..repository import agents, given, layout, poller, versions
-from ..repository.given import GivenFolder
+from ...ipc.errors import InternalError, StatusError, UnavailableError
 from ..repository.layout import check_name
 from ..settings import ALL_MODELS, Settings
 from ..telemetry.statistics import StatisticsSnapshot
@@ -27,10 +18,13 @@ from . import load_request
 from .catalogue import Catalogue
 from .deployer import Deployer
 from .entry import Entry
+from .identifier import ModelIdentifier
 from .index import ModelIndex
+from .intake import Intake
 from .load_request import LoadRequest
-from .loader import Loader, Plan
+from .loader import Loader
 from .model import ServedVersion
+from .registry import Registry
 from .tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -50,11 +44,12 @@ class ModelManager:
         scratch_directory: str | None = None,
     ) -> None:
         self._settings = settings
-        #: Where the files that come with a load request are put, in folders of their own.
-        self._scratch = scratch_directory or tempfile.gettempdir()
-        self._entries: dict[str, Entry] = {}
+        self._registry = Registry(settings.models.namespacing)
         self._catalogue = Catalogue(settings)
         self._deployer = Deployer(settings.models, loader, on_retired)
+        self._intake = Intake(
+            self._catalogue, self._deployer, scratch_directory or tempfile.gettempdir()
+        )
         #: Loads, unloads and polling.
         self._operations = Tasks()
         self._started = False
@@ -64,8 +59,8 @@ class ModelManager:
         self.start_error: StatusError | None = None
 
     def __repr__(self) -> str:
-        ready = sum(len(entry.ready()) for entry in self._entries.values())
-        return f"<ModelManager: {len(self._entries)} models, {ready} versions ready>"
+        ready = sum(len(entry.ready()) for entry in self._registry)
+        return f"<ModelManager: {len(self._registry)} models, {ready} versions ready>"
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -78,10 +73,10 @@ class ModelManager:
         await self._catalogue.look()
         control = self._settings.models
         if control.mode != "explicit" or ALL_MODELS in control.startup:
-            wanted: Sequence[str] = self._catalogue.names
+            wanted: Sequence[ModelIdentifier] = self._catalogue.identifiers
         else:
-            wanted = control.startup
-        loads = (self._operations.run(self._load_quietly(name)) for name in wanted)
+            wanted = [one for name in control.startup for one in self._named(name)]
+        loads = (self._operations.run(self._load_quietly(model)) for model in wanted)
         await asyncio.gather(*loads)
         self._started = True
         self.is_ready()
@@ -111,21 +106,23 @@ class ModelManager:
 
     # --- questions --------------------------------------------------------------------------------
 
-    def version(self, model: str, version: int | None) -> ServedVersion:
-        """The version that serves, or the latest one. Raises NotFoundError or UnavailableError."""
-        entry = self._entries.get(model)
-        if entry is None or entry.is_blank:
-            raise NotFoundError(f"Request for unknown model: '{model}' is not found")
-        return entry.serving(version)
+    def version(self, model: str, version: int | None, home: str = "") -> ServedVersion:
+        """The version that serves, or the latest one.
+
+        With namespacing a model that asks means the one in its own namespace, `home`, if it is
+        there. Raises NotFoundError, UnavailableError, or InvalidArgumentError for a name that
+        several models have.
+        """
+        return self._registry.find(model, home).serving(version)
 
     def labelled(self, model: str, label: str) -> int | None:
         """The version that has a label now; None when the model gives no version that label."""
-        entry = self._entries.get(model)
+        entry = self._registry.seek(model)
         return entry.labels.get(label) if entry is not None else None
 
     def ready_versions(self, model: str) -> list[int]:
         """The versions of a model that are ready, ascending; none of a model that is unknown."""
-        entry = self._entries.get(model)
+        entry = self._registry.seek(model)
         return entry.ready() if entry is not None else []
 
     def is_ready(self) -> bool:
@@ -137,7 +134,7 @@ class ModelManager:
             return False
         if self._was_ready or not self._settings.strict_readiness:
             return True
-        ready = all(entry.is_ready for entry in self._entries.values())
+        ready = all(entry.is_ready for entry in self._registry)
         self._was_ready = ready and self._settings.sticky_readiness
         return ready
 
@@ -145,29 +142,33 @@ class ModelManager:
         """All versions that serve, by name and number; then those that are still finishing."""
         return [*self._serving(), *self._deployer.leaving]
 
-    def statistics(self) -> list[StatisticsSnapshot]:
-        """The statistics of all versions that serve."""
-        return [served.snapshot() for served in self._serving()]
+    def statistics(self, model: str = "") -> list[StatisticsSnapshot]:
+        """The statistics of all versions that serve, or of those of one model."""
+        if not model:
+            return [served.snapshot() for served in self._serving()]
+        entry = self._registry.seek(model)
+        return [served.snapshot() for served in _served(entry)] if entry is not None else []
 
     def index(self, ready: bool) -> list[ModelIndex]:
         """All models, or only what is ready; the versions of each in order."""
         lines: list[ModelIndex] = []
-        for name in sorted({*self._entries, *self._catalogue.names}):
-            entry = self._entries.get(name)
+        found_now = set(self._catalogue.identifiers)
+        for model in sorted(found_now.union(entry.identifier for entry in self._registry)):
+            entry = self._registry.get(model)
             serves = entry is not None and bool(_served(entry))
-            if self._catalogue.is_duplicate(name) and not serves:
-                found = [ModelIndex(name, state="UNAVAILABLE", reason=_DUPLICATE)]
+            if self._catalogue.is_duplicate(model) and not serves:
+                found = [ModelIndex.of(model, state="UNAVAILABLE", reason=_DUPLICATE)]
             elif entry is not None and not entry.is_blank:
                 found = entry.index()
             else:
-                found = [ModelIndex(name)] if name in self._catalogue.names else []
+                found = [ModelIndex.of(model)] if model in found_now else []
             lines += [line for line in found if not ready or line.state == "READY"]
         return lines
 
     # --- changes ----------------------------------------------------------------------------------
 
     async def load(self, model: str, parameters: Mapping[str, str | bytes | int | bool]) -> None:
-        """Load or reload a model on somebody's request.
+        """Load or reload a model, or all that have this name, on somebody's request.
 
         Raises UnavailableError outside of explicit mode, InternalError when no repository has the
         model, InvalidArgumentError when loading it failed.
@@ -176,101 +177,50 @@ class ModelManager:
         check_name(model)
         request = load_request.read(model, parameters)
         await self._catalogue.look(model)
-        if model not in self._catalogue.names and not request.files:
+        # What a request brings along lies in no repository.
+        wanted = [ModelIdentifier("", model)] if request.files else self._catalogue.named(model)
+        if not wanted:
             raise InternalError(f"failed to load '{model}', failed to poll from model repository")
-        await self._operations.run(self._load(model, request))
+        await self._operations.run(self._load_all(wanted, request))
 
     async def unload(self, model: str) -> None:
-        """Stop serving a model; its requests finish and its memory is freed in the background.
+        """Stop serving a model, or all that have this name; what they have is finished meanwhile.
 
         A model that is not loaded is no error. Raises UnavailableError outside of explicit mode.
         """
         self._check_explicit()
-        await self._operations.run(self._unload(model))
+        entries = self._registry.named(model)
+        await asyncio.gather(*(self._operations.run(self._unload(entry)) for entry in entries))
 
-    async def _load_quietly(self, model: str) -> None:
+    def _named(self, name: str) -> Sequence[ModelIdentifier]:
+        """All models of this name; where there is none, the one whose absence is to be told."""
+        return self._catalogue.named(name) or [ModelIdentifier("", name)]
+
+    async def _load_all(self, models: Sequence[ModelIdentifier], request: LoadRequest) -> None:
+        """Load models of one name; when some fail, all their errors are one."""
+        loads = (self._intake.load(self._registry.enter(model), request) for model in models)
+        results = await asyncio.gather(*loads, return_exceptions=True)
+        errors = [result for result in results if result is not None]
+        unexpected = [error for error in errors if not isinstance(error, StatusError)]
+        if unexpected:
+            raise unexpected[0]
+        failed = [error for error in errors if isinstance(error, StatusError)]
+        if failed:
+            raise type(failed[0])("".join(error.message for error in failed))
+
+    async def _load_quietly(self, model: ModelIdentifier) -> None:
         """Load a model whose failure only the log and the index will tell."""
         try:
-            await self._load(model, LoadRequest())
+            await self._intake.load(self._registry.enter(model), LoadRequest())
         except StatusError as error:  # logged where it happened
             if not self._started and self.start_error is None:
                 self.start_error = error
         except Exception:  # the supervision loop: a model fails alone, whatever we did wrong
             log.exception("failed to load '%s'", model)
 
-    async def _load(self, model: str, request: LoadRequest) -> None:
-        entry = self._entries.setdefault(model, Entry(model))
+    async def _unload(self, entry: Entry) -> None:
         async with entry.lock:
-            try:
-                fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, model)
-                if request.is_plain and entry.is_as_loaded(fingerprint):
-                    return
-                entry.tried = fingerprint
-                folder = await asyncio.to_thread(self._build, model, request)
-            except StatusError as error:
-                raise self._poll_failed(entry, error) from None
-            try:
-                await self._load_from(entry, request, folder, fingerprint)
-            finally:
-                if folder is not None:
-                    folder.release()
-            entry.fingerprint = fingerprint
-            entry.overridden = not request.is_plain
-
-    def _build(self, model: str, request: LoadRequest) -> GivenFolder | None:
-        """The folder of the files that came with the request, if some did. Blocking."""
-        return given.build(self._scratch, model, request.files) if request.files else None
-
-    async def _load_from(
-        self,
-        entry: Entry,
-        request: LoadRequest,
-        folder: GivenFolder | None,
-        fingerprint: poller.Fingerprint,
-    ) -> None:
-        """Load what lies in the model's folder, or in the one that was made for the request."""
-        try:
-            if folder is None:
-                found = self._catalogue.place(entry.name)
-            else:
-                found = await asyncio.to_thread(
-                    layout.look, folder.repository, entry.name, self._settings.models.config_name
-                )
-            config, source = await asyncio.to_thread(self._catalogue.config, found, request)
-            labels = version_labels(config)
-            await asyncio.to_thread(agents.consult, config, entry.name, found.directory)
-        except StatusError as error:
-            raise self._poll_failed(entry, error) from None
-        try:
-            numbers = versions.select(config.version_policy, found.versions, entry.name)
-        except StatusError as error:
-            raise self._load_failed(entry, error) from None
-        plans = [
-            Plan(entry.name, number, found.directory, config, source, folder) for number in numbers
-        ]
-        kept = [plan for plan in plans if entry.can_keep(plan, request, fingerprint)]
-        await self._deployer.deploy(entry, [plan for plan in plans if plan not in kept], kept)
-        entry.labels = labels
-
-    def _poll_failed(self, entry: Entry, error: StatusError) -> StatusError:
-        """The error of a model whose folder or configuration cannot be used at all."""
-        entry.reason = f"{error.label}: {error.message}"
-        text = f"failed to load '{entry.name}', failed to poll from model repository"
-        log.error("%s: %s", text, error.message)
-        return InternalError(f"{text}: {error.message}")
-
-    def _load_failed(self, entry: Entry, error: StatusError) -> StatusError:
-        """The error of a model that has nothing to load."""
-        entry.reason = f"{error.label}: {error.message}"
-        text = f"load failed for model '{entry.name}': {error.message}"
-        log.error("%s", text)
-        return InvalidArgumentError(f"{text}\n")
-
-    async def _unload(self, model: str) -> None:
-        entry = self._entries.get(model)
-        if entry is not None:
-            async with entry.lock:
-                self._deployer.withdraw(entry)
+            self._deployer.withdraw(entry)
 
     # --- polling ----------------------------------------------------------------------------------
 
@@ -281,27 +231,28 @@ class ModelManager:
         except StatusError as error:
             log.error("polling failed, nothing is changed: %s", error.message)
             return
-        known = self._catalogue.names
-        for name in {*known, *self._entries}:
-            entry = self._entries.get(name)
+        known = set(self._catalogue.identifiers)
+        for model in known.union(entry.identifier for entry in self._registry):
+            entry = self._registry.get(model)
             if entry is not None and entry.lock.locked():
                 continue  # a model that takes long to load must not hold up the others
-            if self._catalogue.is_duplicate(name):
+            if self._catalogue.is_duplicate(model):
                 log.error(
-                    "failed to poll model '%s': not unique across all model repositories", name
+                    "failed to poll model '%s': not unique across all model repositories", model
                 )
-            wanted = name in known and not self._catalogue.is_duplicate(name)
-            change = self._load_if_changed(name) if wanted else self._unload(name)
-            self._operations.begin(change)
+            if model in known and not self._catalogue.is_duplicate(model):
+                self._operations.begin(self._load_if_changed(model))
+            elif entry is not None:
+                self._operations.begin(self._unload(entry))
 
     async def _poll_every(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             await self.poll()
 
-    async def _load_if_changed(self, model: str) -> None:
+    async def _load_if_changed(self, model: ModelIdentifier) -> None:
         """Load a model unless it was tried with these very files, be it in vain."""
-        entry = self._entries.get(model)
+        entry = self._registry.get(model)
         fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, model)
         if entry is None or fingerprint != entry.tried:
             await self._load_quietly(model)
@@ -309,8 +260,7 @@ class ModelManager:
     # --- inside -----------------------------------------------------------------------------------
 
     def _serving(self) -> list[ServedVersion]:
-        entries = (entry for _name, entry in sorted(self._entries.items()))
-        return [served for entry in entries for served in _served(entry)]
+        return [served for entry in self._registry for served in _served(entry)]
 
     def _check_explicit(self) -> None:
         if self._settings.models.mode != "explicit":

@@ -80,6 +80,8 @@ class ServedVersion:
         scheduler: Scheduler,
     ) -> None:
         self.name = config.name
+        #: The repository that it was loaded from, with namespacing; else "".
+        self.namespace = ""
         self.version = version
         self.config = config
         self.pool = pool

@@ -19,13 +19,14 @@ _NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 @dataclass(frozen=True, slots=True)
 class ModelSeries:
-    """A version's statistics, the metric tags of its model's configuration, and how its latencies
-    are distributed where that is wanted.
+    """A version's statistics, the metric tags of its model's configuration, how its latencies are
+    distributed where that is wanted, and its namespace.
     """
 
     statistics: StatisticsSnapshot
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     latencies: LatencySnapshot | None = None
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,8 @@ def _labels(series: ModelSeries) -> Labels:
     labels = {f"_{_NOT_IN_LABEL.sub('_', key)}": value for key, value in series.tags.items()}
     labels["model"] = series.statistics.name
     labels["version"] = series.statistics.version
+    if series.namespace:
+        labels["namespace"] = series.namespace
     return tuple(labels.items())
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Document = dict[str, Any]
@@ -123,10 +124,18 @@ Step = Case | Settled | Counted | Meanwhile
 
 @dataclass(frozen=True)
 class Setup:
-    """How a server is started: a repository of repositories.py and more arguments."""
+    """How a server is started: a repository of repositories.py and more arguments.
+
+    `folders` are those of the repository that are repositories by themselves, if it is none.
+    """
 
     repository: str
     arguments: Sequence[str] = ()
+    folders: Sequence[str] = ()
+
+    def repositories(self, repository: Path) -> list[Path]:
+        """The repositories that the server is given."""
+        return [repository / folder for folder in self.folders] or [repository]
 
 
 @dataclass(frozen=True)

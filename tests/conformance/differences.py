@@ -117,6 +117,34 @@ _MODEL_READY = {
     "control failures: failed: ModelReady": _unknown("'broken_init' has no available versions"),
 }
 
+_AMBIGUOUS = (
+    "There are 2 identifiers of model '{}' in global map, model namespace must be provided to "
+    "resolve ambiguity."
+)
+_GONE = "Identifier of model '{}' is not found in global map"
+#: With namespacing: what becomes of a name, and the code with which it is told.
+_NAMES = {
+    "unknown": ("INVALID_ARGUMENT", _unknown("'nobody' is not found")),
+    "idle": ("INVALID_ARGUMENT", _unknown("'idle' is not found")),
+    "ambiguous": ("INVALID_ARGUMENT", _AMBIGUOUS.format("both")),
+    "unloaded": ("NOT_FOUND", _GONE.format("both")),
+    "half loaded": ("INVALID_ARGUMENT", _AMBIGUOUS.format("half")),
+    "given and loaded": ("INVALID_ARGUMENT", _AMBIGUOUS.format("other")),
+    "given and unloaded": ("NOT_FOUND", _GONE.format("other")),
+}
+_STATUS = {"INVALID_ARGUMENT": "400 Bad Request", "NOT_FOUND": "404 Not Found"}
+_NINTH = ("NOT_FOUND", _unknown("'<repository>/first::single' version 9 is not found"))
+_GIVEN_NINTH = ("NOT_FOUND", _unknown("'other' version 9 is not found"))
+
+
+def _of_names(*questions: str) -> dict[str, tuple[str, str]]:
+    return {
+        f"namespaces: {when}: {question}": told
+        for when, told in _NAMES.items()
+        for question in questions
+    }
+
+
 _UNRULY = {
     "model_name": "unruly",
     "model_version": "1",
@@ -343,6 +371,31 @@ _TRACES = _newer(
     },
 )
 
+_NAMESPACES = {
+    **_newer(
+        "the readiness of an unknown model is its look-up error",
+        {
+            name: _error(_STATUS[code], message, _TEXT)
+            for name, (code, message) in {
+                **_of_names("ready", "ready of its version", "ready of no version"),
+                "namespaces: single: ready of no version": _NINTH,
+                "namespaces: given: ready of no version": _GIVEN_NINTH,
+            }.items()
+        },
+    ),
+    **_newer(
+        "the readiness of an unknown model is its look-up error",
+        {name: _refusal(*told) for name, told in _of_names("ModelReady").items()},
+    ),
+    **_newer(
+        "trace settings of an unknown model are looked up as any model is",
+        {
+            name: _error(_STATUS[code], message)
+            for name, (code, message) in _of_names("trace settings").items()
+        },
+    ),
+}
+
 # --- what we do otherwise -------------------------------------------------------------------------
 
 #: The lines of a traceback, in JSON and in JSON within JSON.
@@ -545,4 +598,4 @@ _NEWER |= _newer(
     },
 )
 
-DIFFERENCES: dict[str, Difference] = {**_NEWER, **_TRACES, **_DECIDED}
+DIFFERENCES: dict[str, Difference] = {**_NEWER, **_TRACES, **_NAMESPACES, **_DECIDED}

@@ -53,7 +53,7 @@ def _record(triton: object, setup: Setup) -> Iterator[tuple[Area, str]]:
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder, "repository")
         REPOSITORIES[setup.repository](repository)
-        launch = servers.triton_launch(triton, [repository])
+        launch = servers.triton_launch(triton, setup.repositories(repository))
         launch = replace(launch, command=[*launch.command, *setup.arguments])
         with servers.Server(launch, Path(folder, "log")) as server:
             http = ("127.0.0.1", server.ports["http"])

@@ -206,6 +206,14 @@ def _broken_configurations(repository: Path) -> None:
     _model(repository, "broken_no_version", None, good, versions=())
 
 
+def namespaces(repository: Path) -> None:
+    """Two repositories in one folder, with models of one name in both."""
+    for folder, others in (("first", ("single",)), ("second", ("other", "idle"))):
+        for name in ("both", "half", *others):
+            _model(repository / folder, name, "echo", config(*FLOAT))
+    (repository / "second" / "half" / "1" / "model.py").write_text("raise ValueError('no')\n")
+
+
 def extensions(repository: Path) -> None:
     """Models for extensions that this server does not offer yet."""
     _model(repository, "identity", "echo", config(*FLOAT))
@@ -228,5 +236,5 @@ def extensions(repository: Path) -> None:
 
 #: Every repository by its name.
 REPOSITORIES: dict[str, Callable[[Path], None]] = {
-    builder.__name__: builder for builder in (protocol, backend, control, extensions)
+    builder.__name__: builder for builder in (protocol, backend, control, namespaces, extensions)
 }

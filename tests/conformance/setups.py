@@ -8,6 +8,11 @@ PROTOCOL = Setup("protocol")
 BACKEND = Setup("backend")
 CONTROL = Setup("control", ("--model-control-mode=explicit", "--load-model=other"))
 FILES = Setup("control", ("--model-control-mode=explicit",))
+NAMESPACES = Setup(
+    "namespaces",
+    ("--model-control-mode=explicit", "--model-namespacing=true", "--load-model=single"),
+    ("first", "second"),
+)
 EXTENSIONS = Setup("extensions")
 _GROUPS = "metadata,inference,shared-memory,model-config,model-repository,statistics,trace,logging"
 RESTRICTED = Setup(

@@ -325,6 +325,7 @@ class FakeLoader(Loader):
             raise error
         config = identity_config(plan.name)
         made = serve(config, version=plan.version)
+        made.version.namespace = plan.namespace
         self.loaded.append(made)
         return made.version
 

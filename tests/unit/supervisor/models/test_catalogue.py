@@ -10,6 +10,7 @@ from support.fakes import repository
 from tritonpy.ipc.errors import InvalidArgumentError, NotFoundError
 from tritonpy.supervisor.config.schema import ModelConfig
 from tritonpy.supervisor.models.catalogue import Catalogue
+from tritonpy.supervisor.models.identifier import ModelIdentifier
 from tritonpy.supervisor.models.load_request import LoadRequest
 from tritonpy.supervisor.settings import ModelControlSettings, Settings
 
@@ -29,13 +30,13 @@ async def test_a_look_finds_all_models_and_forgets_those_that_are_gone(tmp_path:
     repository(tmp_path, "a", "b")
     found = catalogue(tmp_path)
     await found.look()
-    assert sorted(found.names) == ["a", "b"]
+    assert sorted(found.identifiers) == [("", "a"), ("", "b")]
     assert repr(found) == "<Catalogue of 2 models>"
 
     (tmp_path / "a").rename(tmp_path / "c")
     await found.look()
 
-    assert sorted(found.names) == ["b", "c"]
+    assert sorted(found.identifiers) == [("", "b"), ("", "c")]
 
 
 async def test_a_look_at_one_model_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ async def test_a_look_at_one_model_leaves_the_others_alone(tmp_path: Path) -> No
     await found.look("c")
     await found.look("a")
 
-    assert sorted(found.names) == ["b", "c"]
+    assert sorted(found.identifiers) == [("", "b"), ("", "c")]
 
 
 async def test_what_looks_like_a_version_and_is_none_is_told(
@@ -65,24 +66,24 @@ async def test_a_model_has_one_place(tmp_path: Path) -> None:
     found = catalogue(first, second)
     await found.look()
 
-    assert found.place("a").directory == str(first / "a")
+    assert found.place(ModelIdentifier("", "a")).directory == str(first / "a")
     with pytest.raises(InvalidArgumentError, match=r"'b': not unique.*1, .*2"):
-        found.place("b")
+        found.place(ModelIdentifier("", "b"))
     with pytest.raises(NotFoundError, match="'c'"):
-        found.place("c")
+        found.place(ModelIdentifier("", "c"))
 
 
 async def test_a_fingerprint_changes_with_the_files_of_every_place(tmp_path: Path) -> None:
     first, second = repository(tmp_path / "1", "a"), repository(tmp_path / "2", "a")
     found = catalogue(first, second)
     await found.look()
-    seen = [found.fingerprint("a")]
+    seen = [found.fingerprint(ModelIdentifier("", "a"))]
     for place in (first, second):
         (place / "a" / "1" / "weights").write_bytes(b"1234")
-        seen.append(found.fingerprint("a"))
+        seen.append(found.fingerprint(ModelIdentifier("", "a")))
 
     assert seen[0] != seen[1] != seen[2] != seen[0]
-    assert found.fingerprint("nobody") == {}
+    assert found.fingerprint(ModelIdentifier("", "nobody")) == {}
 
 
 async def test_a_configuration_comes_from_the_file_the_override_or_the_model_itself(
@@ -94,10 +95,13 @@ async def test_a_configuration_comes_from_the_file_the_override_or_the_model_its
     found = catalogue(tmp_path)
     await found.look()
 
-    assert found.config(found.place("a"))[0].backend == "identity"
+    assert found.config(found.place(ModelIdentifier("", "a")))[0].backend == "identity"
     override = ModelConfig(backend="repeat")
-    assert found.config(found.place("a"), LoadRequest(override))[0].backend == "repeat"
-    config, source = found.config(found.place("bare"))
+    assert (
+        found.config(found.place(ModelIdentifier("", "a")), LoadRequest(override))[0].backend
+        == "repeat"
+    )
+    config, source = found.config(found.place(ModelIdentifier("", "bare")))
     assert (config.name, config.backend) == ("bare", "python")
     assert "bare" in source.place(("name",))
 
@@ -109,7 +113,7 @@ async def test_without_auto_completion_a_model_needs_its_file(tmp_path: Path) ->
     await found.look()
 
     with pytest.raises(InvalidArgumentError, match=r"no config\.pbtxt in"):
-        found.config(found.place("bare"))
+        found.config(found.place(ModelIdentifier("", "bare")))
 
 
 async def test_a_configuration_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ async def test_a_configuration_of_another_model_is_refused(tmp_path: Path) -> No
     await found.look()
 
     with pytest.raises(InvalidArgumentError, match="directory name must equal model name"):
-        found.config(found.place("a"))
+        found.config(found.place(ModelIdentifier("", "a")))
 
 
 async def test_a_version_that_the_policy_names_and_that_is_not_there_is_told(
@@ -131,7 +135,7 @@ async def test_a_version_that_the_policy_names_and_that_is_not_there_is_told(
     found = catalogue(tmp_path)
     await found.look()
 
-    found.config(found.place("a"))
+    found.config(found.place(ModelIdentifier("", "a")))
 
     assert "names version 9, which is not there" in caplog.text
 
@@ -152,4 +156,4 @@ async def test_what_no_completion_can_mend_is_refused_at_once(
     found = catalogue(tmp_path)
     await found.look()
     with pytest.raises(InvalidArgumentError, match=complaint):
-        found.config(found.place("a"))
+        found.config(found.place(ModelIdentifier("", "a")))

@@ -18,6 +18,7 @@ from tritonpy.ipc.errors import (
     UnsupportedError,
 )
 from tritonpy.supervisor.models.catalogue import Catalogue
+from tritonpy.supervisor.models.identifier import ModelIdentifier
 from tritonpy.supervisor.models.loader import Loader, Plan, pool_of
 from tritonpy.supervisor.models.model import ServedVersion
 from tritonpy.supervisor.request import InferResponse
@@ -61,7 +62,7 @@ class Bench:
     async def load(self, name: str) -> ServedVersion:
         catalogue = Catalogue(self.settings)
         await catalogue.look()
-        place = catalogue.place(name)
+        place = catalogue.place(ModelIdentifier("", name))
         config, source = catalogue.config(place)
         async with asyncio.timeout(SOON):
             plan = Plan(name, place.versions[-1], place.directory, config, source)

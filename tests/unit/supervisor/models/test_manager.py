@@ -16,6 +16,7 @@ from tritonpy.ipc.errors import (
     NotFoundError,
     UnavailableError,
 )
+from tritonpy.supervisor.models.identifier import ModelIdentifier
 from tritonpy.supervisor.models.manager import ModelManager
 from tritonpy.supervisor.models.model import ServedVersion
 from tritonpy.supervisor.request import InferResponse
@@ -155,8 +156,8 @@ async def test_a_fault_of_ours_in_one_model_does_not_end_the_start(
 ) -> None:
     repository(bench.path, "a", "b")
 
-    def fail(_self: object, model: str) -> dict[str, tuple[int, int]]:
-        if model == "a":
+    def fail(_self: object, model: ModelIdentifier) -> dict[str, tuple[int, int]]:
+        if model.name == "a":
             raise OSError("the disk is on fire")
         return {}
 

@@ -99,6 +99,14 @@ def test_metric_tags_become_labels_with_an_underscore_in_alphabetical_order() ->
     assert expected in text.splitlines()
 
 
+def test_models_of_one_name_are_told_apart_by_their_namespace() -> None:
+    snapshot = used().snapshot()
+    text = Metrics().render([ModelSeries(snapshot, namespace=place) for place in ("/a", "/b")])
+    for place in ("/a", "/b"):
+        expected = f'nv_inference_count{{model="m",namespace="{place}",version="1"}} 4'
+        assert expected in text.splitlines()
+
+
 def test_failures_outlive_the_version_and_all_else_goes() -> None:
     metrics = Metrics()
     metrics.retire(series(used()))

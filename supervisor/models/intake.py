@@ -1,0 +1,106 @@
+"""From a model in a repository, or from files that a request brought, to versions that serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ...ipc.errors import InternalError, InvalidArgumentError, StatusError
+from ..config.labels import version_labels
+from ..repository import agents, given, layout, poller, versions
+from ..repository.given import GivenFolder
+from .catalogue import Catalogue
+from .deployer import Deployer
+from .entry import Entry
+from .load_request import LoadRequest
+from .loader import Plan
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Reads what is to be loaded, plans its versions, and has the deployer serve them."""
+
+    def __init__(self, catalogue: Catalogue, deployer: Deployer, scratch: str) -> None:
+        self._catalogue = catalogue
+        self._deployer = deployer
+        #: Where the files that come with a load request are put, in folders of their own.
+        self._scratch = scratch
+
+    def __repr__(self) -> str:
+        return f"<Intake from {self._catalogue!r}>"
+
+    async def load(self, entry: Entry, request: LoadRequest) -> None:
+        """Load a model unless what serves is the same. One load of a model waits for the other.
+
+        Raises StatusError, with what is wrong in the model's folder, its configuration or itself.
+        """
+        async with entry.lock:
+            try:
+                fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, entry.identifier)
+                if request.is_plain and entry.is_as_loaded(fingerprint):
+                    return
+                entry.tried = fingerprint
+                folder = await asyncio.to_thread(self._build, entry.name, request)
+            except StatusError as error:
+                raise _poll_failed(entry, error) from None
+            try:
+                await self._load_from(entry, request, folder, fingerprint)
+            finally:
+                if folder is not None:
+                    folder.release()
+            entry.fingerprint = fingerprint
+            entry.overridden = not request.is_plain
+
+    def _build(self, model: str, request: LoadRequest) -> GivenFolder | None:
+        """The folder of the files that came with the request, if some did. Blocking."""
+        return given.build(self._scratch, model, request.files) if request.files else None
+
+    async def _load_from(
+        self,
+        entry: Entry,
+        request: LoadRequest,
+        folder: GivenFolder | None,
+        fingerprint: poller.Fingerprint,
+    ) -> None:
+        """Load what lies in the model's folder, or in the one that was made for the request."""
+        try:
+            if folder is None:
+                found = self._catalogue.place(entry.identifier)
+            else:
+                found = await asyncio.to_thread(
+                    layout.look, folder.repository, entry.name, self._catalogue.config_name
+                )
+            config, source = await asyncio.to_thread(self._catalogue.config, found, request)
+            labels = version_labels(config)
+            await asyncio.to_thread(agents.consult, config, entry.name, found.directory)
+        except StatusError as error:
+            raise _poll_failed(entry, error) from None
+        try:
+            numbers = versions.select(config.version_policy, found.versions, entry.name)
+        except StatusError as error:
+            raise _load_failed(entry, error) from None
+        name, namespace = entry.name, entry.identifier.namespace
+        plans = [
+            Plan(name, number, found.directory, config, source, folder, namespace)
+            for number in numbers
+        ]
+        kept = [plan for plan in plans if entry.can_keep(plan, request, fingerprint)]
+        await self._deployer.deploy(entry, [plan for plan in plans if plan not in kept], kept)
+        entry.labels = labels
+
+
+def _poll_failed(entry: Entry, error: StatusError) -> StatusError:
+    """The error of a model whose folder or configuration cannot be used at all."""
+    entry.reason = f"{error.label}: {error.message}"
+    text = f"failed to load '{entry.identifier}', failed to poll from model repository"
+    log.error("%s: %s", text, error.message)
+    return InternalError(f"{text}: {error.message}")
+
+
+def _load_failed(entry: Entry, error: StatusError) -> StatusError:
+    """The error of a model that has nothing to load."""
+    entry.reason = f"{error.label}: {error.message}"
+    text = f"load failed for model '{entry.identifier}': {error.message}"
+    log.error("%s", text)
+    return InvalidArgumentError(f"{text}\n")
