@@ -110,6 +110,12 @@ class DetachRegion(msgspec.Struct, tag="detach_region", array_like=True):
     number: int
 
 
+class AttachClaims(msgspec.Struct, tag="attach_claims", array_like=True):
+    """The descriptor of the pipe of claims.py follows on the lifeline under this number."""
+
+    number: int
+
+
 class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     """One inference request of a batch; `key` names it in every answer."""
 
@@ -127,11 +133,16 @@ class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     places: dict[str, Region] = {}
 
 
-class Execute(msgspec.Struct, tag="execute", array_like=True, gc=False):
-    """Run these requests as one batch; answered by one Executed."""
+class Execute(msgspec.Struct, tag="execute", array_like=True, gc=False, omit_defaults=True):
+    """Run these requests as one batch; answered by one Executed.
+
+    One that is sent `ahead` while another batch runs is run only if it can be claimed (claims.py);
+    otherwise it was taken back, and is skipped without an answer.
+    """
 
     batch: int
     requests: list[Request]
+    ahead: bool = False
 
 
 class Release(msgspec.Struct, tag="release", array_like=True, gc=False):
@@ -160,6 +171,7 @@ ToWorker = (
     | AttachArena
     | AttachRegion
     | DetachRegion
+    | AttachClaims
     | Execute
     | Release
     | Cancel

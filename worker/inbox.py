@@ -17,6 +17,7 @@ from ..ipc.channel import WorkerChannel
 from ..ipc.errors import UnavailableError
 from ..ipc.messages import (
     AttachArena,
+    AttachClaims,
     AttachRegion,
     Cancel,
     Describe,
@@ -30,7 +31,17 @@ from ..ipc.messages import (
 )
 
 #: What the main loop does, one after the other.
-Work = Describe | Load | AttachArena | AttachRegion | DetachRegion | Execute | Trim | Stop
+Work = (
+    Describe
+    | Load
+    | AttachArena
+    | AttachRegion
+    | DetachRegion
+    | AttachClaims
+    | Execute
+    | Trim
+    | Stop
+)
 
 
 class Inbox:
@@ -124,6 +135,15 @@ class Inbox:
             self._open.discard(key)
             self._cancelled.discard(key)
             return True
+
+    def forget(self, taken_back: Execute) -> None:
+        """Close the requests of this batch, apart from those that another one brings again."""
+        with self._lock:
+            waiting = (work for work in self._work if isinstance(work, Execute))
+            again = {request.key for work in waiting for request in work.requests}
+            gone = {request.key for request in taken_back.requests} - again
+            self._open -= gone
+            self._cancelled -= gone
 
     def _receive_one(self) -> None:
         """As the leader: receive one message, file it, and give up the lead."""

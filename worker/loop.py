@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 from ..ipc import messages
 from ..ipc.channel import WorkerChannel
+from ..ipc.claims import Claims
 from ..ipc.descriptors import DescriptorInbox
 from ..ipc.errors import InternalError, StatusError
 from ..ipc.messages import (
     AttachArena,
+    AttachClaims,
     AttachRegion,
     Describe,
     Described,
@@ -42,6 +44,7 @@ class Worker:
         self._descriptors = descriptors
         self._memory = Memory()
         self._inbox = Inbox(channel, self._memory.release)
+        self._claims: Claims | None = None
         self._backend: Backend | None = None
         #: What the process took before its backend saw the model.
         self._taken: usage.Taken = {}
@@ -63,6 +66,8 @@ class Worker:
             message = self._inbox.next_work()
             if isinstance(message, Execute):
                 assert self._instance is not None, "Load comes before Execute"
+                if message.ahead and not self._claim(message):
+                    continue
                 self._channel.send(self._instance.execute(message))
             elif isinstance(message, Trim):
                 self._memory.trim()
@@ -73,11 +78,21 @@ class Worker:
                 self._attach_region(message)
             elif isinstance(message, DetachRegion):
                 self._memory.regions.detach(message.number)
+            elif isinstance(message, AttachClaims):
+                self._claims = Claims(self._descriptors.take(message.number))
             elif isinstance(message, Stop):
                 self._stop()
                 return
             elif not self._prepare(message):
                 return
+
+    def _claim(self, ahead: Execute) -> bool:
+        """Whether a batch that was sent ahead is to be run, and was not taken back meanwhile."""
+        assert self._claims is not None, "AttachClaims comes before Execute"
+        if self._claims.claim(ahead.batch):
+            return True
+        self._inbox.forget(ahead)
+        return False
 
     def _attach_region(self, message: AttachRegion) -> None:
         try:

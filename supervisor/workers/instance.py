@@ -165,8 +165,11 @@ class Instance:
 
     # --- batches ----------------------------------------------------------------------------------
 
-    def execute(self, batch: Sequence[Work]) -> None:
-        """Send a batch to the worker. Raises what the encoder does when that cannot be done."""
+    def execute(self, batch: Sequence[Work], *, ahead: bool = False) -> None:
+        """Send a batch to the worker. Raises what the encoder does when that cannot be done.
+
+        One that is sent `ahead` of its time can be taken back until the worker begins it.
+        """
         number = self._next_batch
         self._next_batch = number + 1
         self._batches[number] = batch
@@ -175,12 +178,33 @@ class Instance:
             if work.request.regions:
                 self._show_regions(work)
         try:
-            self._send(messages.Execute(number, [request_message(work) for work in batch]))
+            requests = [request_message(work) for work in batch]
+            if ahead:
+                assert self._process is not None
+                self._process.offer(number)
+            self._send(messages.Execute(number, requests, ahead))
         except Exception:
             del self._batches[number]
             for work in batch:
                 del self._open[work.key]
             raise
+
+    def take_back(self) -> Sequence[Work]:
+        """Have a batch back that was sent ahead and is not begun; empty when there is none."""
+        assert self._process is not None
+        while (number := self._process.take_back()) is not None:
+            batch = self._batches.pop(number, None)
+            if batch is not None:  # it is not one that could not be sent after all
+                for work in batch:
+                    del self._open[work.key]
+                    if work.request.trace is not None:
+                        work.request.trace.at_worker(False)
+                return batch
+        return ()
+
+    def is_newest(self, work: Work) -> bool:
+        """Whether the request is in the batch that was sent last."""
+        return work in next(reversed(self._batches.values()), ())
 
     def cancel(self, work: Work) -> bool:
         """Tell the worker that the client has gone; False when the request is not here."""
@@ -321,6 +345,7 @@ class Instance:
         self._process.attach_arena(0, self._outputs.descriptor, self._outputs.size)
         inputs = self._recipe.inputs
         self._process.attach_arena(inputs.number, inputs.descriptor, inputs.size)
+        self._process.attach_claims()
         if self._config:
             self._send_load()  # a restart: the configuration is known to be good
         else:

@@ -1,8 +1,9 @@
 """The instances of one model version: which has room, what to do when one is lost, and the end.
 
 The pool is the scheduler's Runner. It sends an instance one batch at a time, and one more ahead
-when the scheduler says that this batch is full, so that an instance does not idle between full
-batches.
+when the scheduler says that this batch cannot grow, so that an instance does not idle between
+batches. What was sent ahead is taken back when another instance is idle, or one of its clients
+gone.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Pool:
         self._feeder: Feeder | None = None
         self._idle: list[Instance] = []
         self._spare: list[Instance] = []
+        #: Those that were sent a batch ahead, the one that has had it longest first.
+        self._ahead: list[Instance] = []
         #: They finish what they have, get no more and are ended.
         self._leaving: set[Instance] = set()
         self._surroundings = surroundings
@@ -113,6 +116,7 @@ class Pool:
         """
         self._idle.clear()
         self._spare.clear()
+        self._ahead.clear()
         ends = await asyncio.gather(*(instance.stop(patience) for instance in self.instances))
         return all(ends)
 
@@ -163,8 +167,12 @@ class Pool:
     def set_aside(self, instances: Sequence[Instance]) -> None:
         """Give these instances no more work: they are about to be removed."""
         self._leaving.update(instances)
-        for has_room in (self._idle, self._spare):
-            has_room[:] = [instance for instance in has_room if instance not in instances]
+        for instance in [one for one in self._ahead if one in instances]:
+            self._take_back(instance)
+        for standing in (self._idle, self._spare, self._ahead):
+            standing[:] = [instance for instance in standing if instance not in instances]
+        if self._feeder is not None:
+            self._feeder.pump()
 
     def _make(self, recipe: Recipe) -> Instance:
         return Instance(self._surroundings, recipe, self)
@@ -235,9 +243,10 @@ class Pool:
 
     def run(self, batch: Sequence[Work]) -> None:
         """Send a batch to an idle instance, or else to one with room to spare."""
-        instance = self._idle[-1] if self._idle else self._spare[0]
+        ahead = not self._idle
+        instance = self._spare[0] if ahead else self._idle[-1]
         try:
-            instance.execute(batch)
+            instance.execute(batch, ahead=ahead)
         except Exception as error:  # what cannot be encoded fails alone
             log.exception("a batch for model instance '%s' cannot be sent", instance.name)
             asyncio.get_running_loop().call_soon(self._not_sent, batch, error)
@@ -245,16 +254,45 @@ class Pool:
         for work in batch:
             if work.request.trace is not None:
                 work.request.trace.at_worker(True)
-        if self._idle:
-            self._spare.append(self._idle.pop())
+        if ahead:
+            self._ahead.append(self._spare.pop(0))
         else:
-            self._spare.pop(0)
+            self._spare.append(self._idle.pop())
 
     def cancel(self, work: Work) -> None:
-        """The client has gone: tell the worker that has the request."""
+        """The client has gone: have the request back if it has not begun, or tell its worker."""
+        for instance in self._ahead:
+            if instance.is_newest(work):
+                if self._take_back(instance) and self._feeder is not None:
+                    self._feeder.pump()
+                break
         for instance in self.instances:
             if instance.cancel(work):
                 return
+
+    def _take_back(self, instance: Instance) -> bool:
+        """Have a batch back that was sent ahead; False when the worker has begun it."""
+        batch = instance.take_back()
+        if not batch:
+            return False
+        self._ahead.remove(instance)
+        self._spare.append(instance)
+        assert self._feeder is not None
+        for work in reversed(batch):
+            if work.cancelled:
+                self._give_up(work, "")
+            else:
+                self._feeder.enqueue_first(work)
+        return True
+
+    def _feed(self) -> None:
+        """Somebody has become idle: what waits runs, also what waits at a worker."""
+        assert self._feeder is not None
+        self._feeder.pump()
+        while self._idle and self._ahead:
+            if not any(self._take_back(instance) for instance in list(self._ahead)):
+                return  # all of it has begun: the workers are about to say so
+            self._feeder.pump()
 
     # --- what instances tell ----------------------------------------------------------------------
 
@@ -265,7 +303,7 @@ class Pool:
             return
         self._idle.append(instance)
         if self._feeder is not None:
-            self._feeder.pump()
+            self._feed()
 
     def instance_freed(self, instance: Instance) -> None:
         """A batch is executed: what waits can run before its responses are delivered."""
@@ -275,16 +313,16 @@ class Pool:
             self._spare.remove(instance)
             self._idle.append(instance)
         else:
+            self._ahead.remove(instance)
             self._spare.append(instance)
-        assert self._feeder is not None
-        self._feeder.pump()
+        self._feed()
 
     def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
         """A worker is gone: run its requests again where that is safe, answer them where not."""
         self._add_up_memory()
-        for has_room in (self._idle, self._spare):
-            if instance in has_room:
-                has_room.remove(instance)
+        for standing in (self._idle, self._spare, self._ahead):
+            if instance in standing:
+                standing.remove(instance)
         for work in reversed(orphans):
             work.deaths += 1
             crashed = instance.state is not WorkerState.EXITED

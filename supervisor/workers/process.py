@@ -21,9 +21,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ...ipc.channel import Context, SupervisorChannel
+from ...ipc.claims import CLAIMS_NUMBER, Offers
 from ...ipc.descriptors import send_descriptor
 from ...ipc.lifeline import MARK, WORKER_MARK, kill_group, kill_marked
-from ...ipc.messages import AttachArena, AttachRegion, DetachRegion, FromWorker, ToWorker
+from ...ipc.messages import (
+    AttachArena,
+    AttachClaims,
+    AttachRegion,
+    DetachRegion,
+    FromWorker,
+    ToWorker,
+)
 from .output import OutputReader
 from .sentinel import Sentinel
 
@@ -83,6 +91,7 @@ class WorkerProcess:
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
+        self._offers: Offers | None = None
         self._readers: list[OutputReader] = []
         #: Descriptors that found the lifeline full, with their numbers; they are ours.
         self._unsent: deque[tuple[int, int]] = deque()
@@ -105,6 +114,7 @@ class WorkerProcess:
         try:
             os.mkdir(self._directory, 0o750)
             self._channel.open()
+            self._offers = Offers()
             self._watch(self._fork())
         except BaseException as error:
             if self._process is not None:
@@ -169,6 +179,21 @@ class WorkerProcess:
             self.kill()  # it is dying already, or does not listen: its exit tells the rest
             return
         self._channel.send(AttachArena(number, size))
+
+    def attach_claims(self) -> None:
+        """Hand over the pipe by which batches that are sent ahead are claimed."""
+        assert self._offers is not None
+        if self._send_descriptor(CLAIMS_NUMBER, self._offers.descriptor):
+            self._channel.send(AttachClaims(CLAIMS_NUMBER))
+
+    def offer(self, batch: int) -> None:
+        """Let the worker claim a batch that is about to be sent ahead."""
+        assert self._offers is not None
+        self._offers.offer(batch)
+
+    def take_back(self) -> int | None:
+        """A batch that was sent ahead and is not begun: the worker will skip it now."""
+        return self._offers.take_back() if self._offers is not None else None
 
     def attach_region(self, number: int, name: str, descriptor: int, end: int) -> None:
         """Hand a client's region over, which ends at byte `end`; the caller keeps its descriptor.
@@ -265,6 +290,9 @@ class WorkerProcess:
             os.close(self._unsent.popleft()[1])
         if self._lifeline is not None:
             self._lifeline.close()
+        if self._offers is not None:
+            self._offers.close()
+            self._offers = None
         shutil.rmtree(self._directory, ignore_errors=True)
 
 

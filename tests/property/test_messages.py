@@ -66,7 +66,10 @@ MESSAGES: dict[type, Strategy] = {
     messages.AttachArena: st.builds(messages.AttachArena, NUMBER, NUMBER),
     messages.AttachRegion: st.builds(messages.AttachRegion, NUMBER, TEXT, NUMBER),
     messages.DetachRegion: st.builds(messages.DetachRegion, NUMBER),
-    messages.Execute: st.builds(messages.Execute, NUMBER, st.lists(REQUEST, max_size=3)),
+    messages.AttachClaims: st.builds(messages.AttachClaims, NUMBER),
+    messages.Execute: st.builds(
+        messages.Execute, NUMBER, st.lists(REQUEST, max_size=3), st.booleans()
+    ),
     messages.Release: st.builds(messages.Release, st.lists(NUMBER)),
     messages.Cancel: st.builds(messages.Cancel, st.lists(NUMBER)),
     messages.Trim: st.builds(messages.Trim),

@@ -169,6 +169,8 @@ class FakeInstance(Instance):
         self._tells = owner
         self.batches: list[list[Work]] = []
         self.cancelled: list[Work] = []
+        #: Whether the worker has begun what it was sent ahead, whatever it is doing.
+        self.has_begun = False
         self.trims = 0
         self.is_pure = True
         self.refuses: Exception | None = None
@@ -201,10 +203,17 @@ class FakeInstance(Instance):
         self.state = WorkerState.READY
         self._tells.instance_ready(self)
 
-    def execute(self, batch: Sequence[Work]) -> None:
+    def execute(self, batch: Sequence[Work], *, ahead: bool = False) -> None:
         if self.refuses is not None:
             raise self.refuses
+        assert ahead == bool(self.batches), "what is sent to a busy instance is sent ahead"
         self.batches.append(list(batch))
+
+    def take_back(self) -> Sequence[Work]:
+        return () if self.has_begun or len(self.batches) < 2 else self.batches.pop()
+
+    def is_newest(self, work: Work) -> bool:
+        return bool(self.batches) and work in self.batches[-1]
 
     def finishes(self) -> None:
         """The oldest batch is executed and answered."""

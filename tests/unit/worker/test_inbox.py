@@ -180,6 +180,24 @@ def test_a_request_is_open_from_its_arrival_to_its_end(peer: Peer, inbox: Inbox)
     assert inbox.is_open(2)
 
 
+def test_the_requests_of_a_batch_that_was_taken_back_are_open_no_longer(
+    peer: Peer, inbox: Inbox
+) -> None:
+    for message in (execute(1, 2), Cancel([1, 2]), execute(2, 3)):
+        peer.send(message)
+    taken_back = inbox.next_work()
+    assert isinstance(taken_back, Execute)
+    inbox.wait_for(lambda: inbox.is_open(3))
+    assert inbox.is_cancelled(1)
+
+    inbox.forget(taken_back)
+
+    assert not inbox.is_open(1)
+    assert not inbox.is_cancelled(1)
+    assert inbox.is_open(2), "it came again with the batch that waits"
+    assert inbox.next_work() == execute(2, 3)
+
+
 def test_a_request_is_ended_by_the_first_who_does(peer: Peer, inbox: Inbox) -> None:
     peer.send(execute(*range(100)))
     inbox.next_work()

@@ -13,9 +13,11 @@ from support.peers import Background, Peer
 
 from tritonpy.ipc import messages
 from tritonpy.ipc.arena import CHUNK_BYTES
-from tritonpy.ipc.descriptors import DescriptorInbox
+from tritonpy.ipc.claims import CLAIMS_NUMBER, Offers
+from tritonpy.ipc.descriptors import DescriptorInbox, send_descriptor
 from tritonpy.ipc.errors import InvalidArgumentError
 from tritonpy.ipc.messages import (
+    AttachClaims,
     Describe,
     Described,
     Error,
@@ -236,6 +238,30 @@ def test_a_model_that_does_not_want_to_go_is_left(
     stop(peer, worker)
 
     assert backend.calls == ["load", "unload"]
+
+
+def test_a_batch_that_was_sent_ahead_runs_only_if_it_was_not_taken_back(
+    peer: Peer, worker: Background, backend: type[Fake]
+) -> None:
+    offers = Offers()
+    send_descriptor(peer.lifeline, CLAIMS_NUMBER, offers.descriptor)
+    peer.send(AttachClaims(CLAIMS_NUMBER))
+    peer.send(load())
+    assert peer.receive() == Loaded(True)
+    tensor = Tensor("x", "INT32", (1,), memoryview(bytes(4)))
+    offers.offer(1)
+    offers.offer(2)
+    assert offers.take_back() == 1
+
+    for batch in (1, 2):
+        peer.send(Execute(batch, [messages.Request(batch, [tensor], ["y"])], ahead=True))
+
+    message = peer.receive()
+    assert isinstance(message, Executed)
+    assert message.batch == 2
+    assert offers.take_back() is None
+    stop(peer, worker)
+    offers.close()
 
 
 def test_batches_run_over_shared_memory_in_the_order_in_which_they_came(

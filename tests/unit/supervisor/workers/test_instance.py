@@ -54,6 +54,18 @@ ECHO = """
             ]
 """
 
+#: The first execution waits until somebody opens the gate.
+GATED = ECHO.replace(
+    "def execute(self, requests):",
+    """def initialize(self, args):
+            self.waits = True
+
+        def execute(self, requests):
+            if self.waits:
+                open({gate!r}).close()
+                self.waits = False""",
+)
+
 
 class FakeOwner:
     """A pool that only takes notes."""
@@ -256,6 +268,38 @@ async def test_what_cannot_be_encoded_is_refused_and_leaves_no_trace(bench: Benc
     assert (instance.load, instance.open_requests) == (0, 0)
     instance.execute([bench.asker.work()])
     await bench.asker.answers(1)
+
+
+async def test_what_was_sent_ahead_can_be_had_back_while_the_worker_is_busy(
+    bench: Bench, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    instance = await bench.loaded(bench.python(GATED.format(gate=str(gate))), PYTHON)
+    running, ahead, last = (bench.asker.work(id=name) for name in ("running", "ahead", "last"))
+    instance.execute([running])
+    instance.execute([ahead], ahead=True)
+    assert instance.is_newest(ahead)
+    assert not instance.is_newest(running)
+
+    assert instance.take_back() == [ahead]
+    assert instance.take_back() == ()
+    assert (instance.load, instance.open_requests) == (1, 1)
+    instance.execute([last], ahead=True)
+    await asyncio.to_thread(lambda: gate.open("w").close())
+
+    assert [response.id for response in await bench.asker.answers(2)] == ["running", "last"]
+    assert (instance.load, instance.open_requests) == (0, 0)
+
+
+async def test_a_batch_that_could_not_be_sent_ahead_is_not_had_back(bench: Bench) -> None:
+    instance = await bench.loaded(bench.instance())
+    request = identity_request()
+    request.parameters["too long for any integer"] = 2**70
+    with pytest.raises(OverflowError):
+        instance.execute([bench.asker.work(request)], ahead=True)
+
+    assert instance.take_back() == ()
 
 
 async def test_only_a_request_that_is_here_can_be_cancelled(bench: Bench) -> None:

@@ -166,6 +166,103 @@ async def test_a_batch_that_cannot_be_sent_fails_alone_and_not_before_run_return
     assert "cannot be sent" in caplog.text
 
 
+async def test_an_instance_that_becomes_idle_gets_what_waits_behind_another(two: Bench) -> None:
+    pool = two.ready().pool
+    works = [two.asker.work() for _ in range(4)]
+    for work in works:
+        pool.run([work])
+    slow, fast = pool.fakes[1], pool.fakes[0]
+    assert slow.batches == [[works[0]], [works[2]]]
+
+    fast.finishes()
+    assert two.feeder.first == []
+    fast.finishes()
+
+    assert two.feeder.first == [works[2]]
+    assert (slow.load, pool.idle, pool.spare) == (1, 1, 1)
+    pool.run([works[2]])
+    assert fast.batches == [[works[2]]]
+
+
+async def test_an_instance_that_comes_up_gets_what_waits_behind_another(two: Bench) -> None:
+    pool = two.pool
+    pool._feeder = two.feeder  # pyright: ignore[reportPrivateUsage] - one of two is loaded
+    first, second = pool.fakes
+    first.becomes_ready()
+    works = [two.asker.work(), two.asker.work()]
+    for work in works:
+        pool.run([work])
+
+    second.becomes_ready()
+
+    assert two.feeder.first == [works[1]]
+
+
+async def test_a_batch_that_has_begun_is_not_taken_back(two: Bench) -> None:
+    pool = two.ready().pool
+    for _ in range(4):
+        pool.run([two.asker.work()])
+    slow, fast = pool.fakes
+    slow.has_begun = True
+
+    fast.finishes()
+    fast.finishes()
+
+    assert two.feeder.first == []
+    assert (slow.load, pool.idle, pool.spare) == (2, 1, 0)
+    slow.finishes()
+    slow.finishes()
+    assert (pool.idle, pool.spare) == (2, 0)
+    assert len(two.asker.responses) == 4
+
+
+async def test_a_batch_is_taken_back_whole_and_in_order_without_whose_client_has_gone(
+    one: Bench,
+) -> None:
+    pool = one.ready().pool
+    works = [one.asker.work(id=str(number)) for number in range(4)]
+    pool.run(works[:1])
+    pool.run(works[1:])
+    works[2].cancelled = True
+    pumps = one.feeder.pumps
+
+    pool.cancel(works[2])
+
+    assert one.feeder.first == [works[1], works[3]]
+    assert one.feeder.pumps == pumps + 1
+    (response,) = one.asker.responses
+    assert isinstance(response.error, CancelledError)
+    assert response.error.message == "[request id: 2] Request cancelled"
+    assert one.asker.finals[0][2] == "CANCELED"
+    assert pool.fakes[0].cancelled == []
+
+
+async def test_a_cancellation_of_what_runs_leaves_alone_what_was_sent_ahead(one: Bench) -> None:
+    pool = one.ready().pool
+    works = [one.asker.work(), one.asker.work()]
+    for work in works:
+        pool.run([work])
+
+    pool.cancel(works[0])
+
+    assert pool.fakes[0].cancelled == [works[0]]
+    assert one.feeder.first == []
+
+
+async def test_a_cancellation_that_comes_too_late_to_take_it_back_is_told_to_the_worker(
+    one: Bench,
+) -> None:
+    pool = one.ready().pool
+    works = [one.asker.work(), one.asker.work()]
+    for work in works:
+        pool.run([work])
+    pool.fakes[0].has_begun = True
+
+    pool.cancel(works[1])
+
+    assert pool.fakes[0].cancelled == [works[1]]
+
+
 async def test_a_cancellation_goes_to_the_instance_that_has_the_request(two: Bench) -> None:
     pool = two.ready().pool
     works = [two.asker.work(), two.asker.work()]
@@ -483,6 +580,19 @@ async def test_an_instance_that_leaves_answers_first_and_gets_no_more(two: Bench
     assert busy.state.name == "EXITED"
     assert pool.instances == [pool.fakes[0]]
     assert (pool.idle, pool.spare) == (1, 0)
+
+
+async def test_what_an_instance_that_leaves_has_not_begun_is_for_the_others(two: Bench) -> None:
+    pool = two.ready().pool
+    works = [two.asker.work() for _ in range(4)]
+    for work in works:
+        pool.run([work])
+    leaving, other = pool.fakes[1], pool.fakes[0]
+
+    pool.set_aside([leaving])
+
+    assert two.feeder.first == [works[2]]
+    assert (leaving.load, other.load, pool.idle, pool.spare) == (1, 2, 0, 0)
 
 
 async def test_an_instance_that_comes_back_while_it_leaves_gets_nothing(two: Bench) -> None:
