@@ -131,6 +131,11 @@ class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     timeout_us: int = 0
     #: The outputs that go into clients' regions, by name; the others are sent.
     places: dict[str, Region] = {}
+    #: Where the instance keeps the state of the request's sequence; -1 if it has none.
+    slot: int = -1
+    #: Fills a row that no sequence has anything for: its inputs are zeros like those of the others
+    #: in the batch, beside the ones that it has, and it is not answered.
+    null: bool = False
 
 
 class Execute(msgspec.Struct, tag="execute", array_like=True, gc=False, omit_defaults=True):
@@ -245,6 +250,8 @@ class Executed(msgspec.Struct, tag="executed", array_like=True, gc=False):
     output_start_ns: int
     end_ns: int
     responses: list[Response]
+    #: Requests that are not answered and want to be executed again.
+    rescheduled: list[int] = []
 
 
 class Responded(msgspec.Struct, tag="responded", array_like=True, gc=False):

@@ -19,6 +19,7 @@ from .telemetry.trace import Traces
 #: What the server says it can do, in the order in which Triton lists it; only what is built.
 EXTENSIONS = [
     "classification",
+    "sequence",
     "model_repository",
     "schedule_policy",
     "model_configuration",

@@ -79,6 +79,8 @@ class Request:
     respond: Callable[[Response | None, bool], None]
     #: Whether the client has gone; a model may ask from any thread and stop early.
     is_cancelled: Callable[[], bool]
+    #: Set by the backend, with None in place of the response: the request is to be executed again.
+    reschedule: bool = False
 
 
 class Backend(ABC):
@@ -127,5 +129,7 @@ class RequestBackend(Backend):
     def execute(self, requests: Sequence[Request]) -> Sequence[Response | None]:
         """Answer the requests: as many elements as requests, in the same order.
 
-        None means that the request is, or will be, answered by `Request.respond`.
+        None means that the request is, or will be, answered by `Request.respond`, or that it is to
+        be executed again. A null request of a sequence model is answered as any other, and nobody
+        hears of it.
         """

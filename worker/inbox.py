@@ -169,5 +169,5 @@ class Inbox:
                 self._cancelled.update(self._open.intersection(message.keys))
                 return
             if isinstance(message, Execute):
-                self._open.update([request.key for request in message.requests])
+                self._open.update([each.key for each in message.requests if not each.null])
             self._work.append(message)

@@ -29,14 +29,12 @@ from .backend import Array, Backend, Model, Request, RequestBackend, Response, T
 from .inbox import Inbox
 from .memory import Memory
 from .reshape import from_graph_shape, to_graph_shape
+from .sequences import Received, SequenceStates, filled, without_nulls
 
 log = logging.getLogger("tritonpy.worker")
 
 #: What a framework or a model's own code may raise; sys.exit in it fails the call, not the worker.
 FAILURES = (Exception, SystemExit)
-
-#: A request and its inputs as arrays.
-_Received = tuple[messages.Request, dict[str, Array]]
 
 _encode_parameters = msgspec.msgpack.Encoder().encode
 _decode_parameters = msgspec.msgpack.Decoder(dict[str, Parameter]).decode
@@ -54,6 +52,7 @@ class Instance:
         self._inbox = inbox
         self._channel = channel
         self._shapes = batch.GraphShapes(model.config)
+        self._states = SequenceStates(model)
         policy: dict[str, Any] = model.config.get("model_transaction_policy") or {}
         self._decoupled = bool(policy.get("decoupled", False))
         #: The configured output order, in which a TensorBackend's outputs are sent.
@@ -69,21 +68,24 @@ class Instance:
         """
         start = time.monotonic_ns()
         responses: list[messages.Response] = []
+        rescheduled: list[int] = []
         received = self._read(message.requests, responses)
         backend = self._backend
         if not received:
             input_end = output_start = time.monotonic_ns()
         elif isinstance(backend, TensorBackend):
-            input_end, output_start = self._run(backend, received, responses)
+            groups = self._states.alike(received) if self._states else [received]
+            times = [self._run(backend, group, responses) for group in groups]
+            input_end, output_start = times[0][0], times[-1][1]
             for request, _ in received:
                 self._inbox.finish(request.key)
         else:
             assert isinstance(backend, RequestBackend)
-            input_end, output_start = self._hand_over(backend, received, responses)
+            input_end, output_start = self._hand_over(backend, received, responses, rescheduled)
         for response in responses:
             self._memory.hand_over(response.outputs)
         end = time.monotonic_ns()
-        return Executed(message.batch, start, input_end, output_start, end, responses)
+        return Executed(message.batch, start, input_end, output_start, end, responses, rescheduled)
 
     def unload(self) -> None:
         """Let the model finalize itself."""
@@ -91,28 +93,33 @@ class Instance:
 
     def _read(
         self, requests: Sequence[messages.Request], responses: list[messages.Response]
-    ) -> list[_Received]:
+    ) -> list[Received]:
         """The readable requests with their arrays; the others are answered by an error."""
         array, model = self._memory.array, self._model.name
-        received: list[_Received] = []
+        received: list[Received] = []
+        has_nulls = False
         for request in requests:
             try:
                 inputs = {
                     tensor.name: array(tensor, model, request.id) for tensor in request.inputs
                 }
+                if request.null:
+                    has_nulls = True
+                elif self._states:
+                    self._states.put_in(request, inputs)
             except FAILURES as error:
                 self._inbox.finish(request.key)
                 responses.append(self._failure(request.key, error))
             else:
                 received.append((request, inputs))
-        return received
+        return filled(received) if has_nulls else received
 
     # --- backends that run tensors ----------------------------------------------------------------
 
     def _run(
         self,
         backend: TensorBackend,
-        received: Sequence[_Received],
+        received: Sequence[Received],
         responses: list[messages.Response],
     ) -> tuple[int, int]:
         """Run the requests as one batch; returns when its inputs and its outputs were there."""
@@ -127,32 +134,41 @@ class Instance:
         except FAILURES as error:
             if isinstance(error, InvalidArgumentError) and len(received) > 1:
                 # The inputs of one of them are wrong, and only that one should hear of it.
-                times = [self._run(backend, [each], responses) for each in received]
+                times = [self._run(backend, [each], responses) for each in without_nulls(received)]
                 return times[0][0], times[-1][1]
             failure = self._status_of(error)
-            responses.extend(self._failure(request.key, failure) for request, _ in received)
+            responses.extend(
+                self._failure(request.key, failure) for request, _ in without_nulls(received)
+            )
             now = time.monotonic_ns()
             return input_end or now, now
         for (request, _), arrays in zip(received, scattered, strict=True):
+            if request.null:
+                continue
             try:
+                if self._states:
+                    self._states.keep(request, arrays)
                 responses.append(self._answer(request, arrays, {}, True))
             except FAILURES as error:
                 responses.append(self._failure(request.key, error))
         return input_end, output_start
 
-    def _wanted(self, received: Sequence[_Received]) -> list[str]:
+    def _wanted(self, received: Sequence[Received]) -> Sequence[str]:
         if len(received) == 1:
-            return received[0][0].outputs
-        asked = {name for request, _ in received for name in request.outputs}
-        return [name for name in self._output_order if name in asked]
+            outputs = received[0][0].outputs
+        else:
+            asked = {name for request, _ in received for name in request.outputs}
+            outputs = [name for name in self._output_order if name in asked]
+        return self._states.wanted(outputs) if self._states else outputs
 
     # --- backends that run requests ---------------------------------------------------------------
 
     def _hand_over(
         self,
         backend: RequestBackend,
-        received: Sequence[_Received],
+        received: Sequence[Received],
         responses: list[messages.Response],
+        rescheduled: list[int],
     ) -> tuple[int, int]:
         """Hand the requests to the backend; returns when that began and when it ended."""
         requests = self._requests(received, responses)
@@ -172,12 +188,14 @@ class Instance:
                 results = [Response(error=self._status_of(error))] * len(requests)
         asked = {request.key: request for request, _ in received}
         for request, result in zip(requests, results, strict=True):
-            if result is not None and self._inbox.finish(request.key):
+            if result is None and request.reschedule and self._inbox.finish(request.key):
+                rescheduled.append(request.key)
+            elif result is not None and self._inbox.finish(request.key):
                 responses.append(self._response(asked[request.key], result, True))
         return input_end, output_start
 
     def _requests(
-        self, received: Sequence[_Received], responses: list[messages.Response]
+        self, received: Sequence[Received], responses: list[messages.Response]
     ) -> list[Request]:
         """The requests as the backend sees them, their inputs in the shapes that the model has."""
         shapes = self._shapes
@@ -196,7 +214,7 @@ class Instance:
                     key,
                     request.id,
                     inputs,
-                    request.outputs,
+                    list(self._states.wanted(request.outputs)) if self._states else request.outputs,
                     request.parameters,
                     request.correlation_id,
                     request.flags,
@@ -242,6 +260,8 @@ class Instance:
                 failure.deliberate = response.deliberate
                 return failure
             outputs, shapes = response.outputs, self._shapes
+            if self._states:
+                self._states.keep(asked, outputs)
             if shapes.outputs:
                 outputs = {name: array for name, array in outputs.items() if name in asked.outputs}
                 outputs = from_graph_shape(outputs, shapes.outputs, shapes.batching)

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from ...ipc.errors import UnavailableError
+from ...ipc.errors import StatusError, UnavailableError
 from ..config.schema import ModelConfig
 from ..memory.buffers import InputArena, InputLease
 from ..request import FailureReason, InferRequest, InferResponse
 from ..scheduling.batcher import Policy
 from ..scheduling.dynamic import DynamicScheduler
 from ..scheduling.queue import QueueRules
-from ..scheduling.scheduler import Runner, Scheduler, Work
+from ..scheduling.scheduler import Scheduler, SeatRunner, Work
+from ..scheduling.sequence import SequenceScheduler
 from ..telemetry.statistics import StatisticsSnapshot, VersionStatistics
 from .admission import Admission
 
@@ -53,8 +54,14 @@ class Engine(Protocol):
         ...
 
 
-def scheduler_of(config: ModelConfig, version: int, runner: Runner) -> DynamicScheduler:
+def scheduler_of(
+    config: ModelConfig, version: int, runner: SeatRunner
+) -> DynamicScheduler | SequenceScheduler:
     """The scheduler that a model with instances wants."""
+    if config.sequence_batching is not None:
+        scheduler = SequenceScheduler(config, version, runner)
+        runner.watcher = scheduler
+        return scheduler
     batching = config.dynamic_batching
     return DynamicScheduler(
         config.name,
@@ -94,6 +101,7 @@ class ServedVersion:
         #: Called when the instances have ended and nothing is held any more.
         self.on_closed: Callable[[], None] = inputs.close
         self.scheduler = scheduler
+        self._sequences = scheduler if isinstance(scheduler, SequenceScheduler) else None
         self._admission = Admission(config)
         self._running = 0
         self._quiet = asyncio.Event()
@@ -107,13 +115,23 @@ class ServedVersion:
         """Requests that have leased memory or were accepted, and have had no final response."""
         return self._running + self.inputs.leases
 
+    @property
+    def open_sequences(self) -> int:
+        """Sequences that have begun and not ended."""
+        return 0 if self._sequences is None else self._sequences.open_sequences
+
+    def stop_sequences(self) -> None:
+        """Let the sequences that have begun go on to their end, and begin no others."""
+        if self._sequences is not None:
+            self._sequences.stop_starting()
+
     def submit(self, request: InferRequest, respond: Callable[[InferResponse], None]) -> Work:
         """Accept a request; its responses go to `respond`, on the event loop, never before this
         has returned.
 
         Raises InvalidArgumentError for a request that the model cannot take, and UnavailableError
-        when no instance runs or the queue is full. Whatever happens, the request's leases are taken
-        care of.
+        when no instance runs, the queue is full or its sequence is lost. Whatever happens, the
+        request's leases are taken care of.
         """
         try:
             self._admission.check(request)
@@ -129,11 +147,13 @@ class ServedVersion:
         self._running += 1
         try:
             self.scheduler.enqueue(work)
-        except UnavailableError as error:
+        except StatusError as error:
             self._running -= 1
             _release(request)
             self.lease_ended()
-            raise self._rejected(request, error.message) from None
+            if isinstance(error, UnavailableError):
+                raise self._rejected(request, error.message) from None
+            raise
         return work
 
     def cancel(self, work: Work) -> None:

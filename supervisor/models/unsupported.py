@@ -13,8 +13,6 @@ from ..config.schema import ModelConfig
 def refuse_unsupported(config: ModelConfig) -> None:
     """Raise UnsupportedError for a model that cannot answer rightly without a missing feature."""
     missing: list[str] = []
-    if config.sequence_batching is not None:
-        missing.append("sequence_batching")
     if config.ensemble_scheduling is not None or config.platform == "ensemble":
         missing.append("ensemble_scheduling")
     if missing:

@@ -5,15 +5,37 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ...ipc.tensor import Tensor
 from ..request import FailureReason, InferRequest, InferResponse
 
 log = logging.getLogger(__name__)
 
 _keys = itertools.count(1)
+
+#: Why a request that its model has released for another run has failed, in Triton's words.
+NOT_RESCHEDULED = (
+    "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is not "
+    "configured to handle such a flag"
+)
+
+
+@dataclass(slots=True, eq=False)
+class SequenceStep:
+    """What a worker is told of one run of a request, because the request belongs to a sequence.
+
+    `slot` names the state that the instance keeps of the sequence, `controls` are inputs beside
+    the client's. Where slots have rows of their own, so many empty ones come right before this one.
+    """
+
+    slot: int
+    flags: int
+    controls: list[Tensor]
+    empty_before: int = 0
+    empty_controls: list[Tensor] = field(default_factory=list[Tensor])
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +61,8 @@ class Work:
     deaths: int = 0
     #: The client has gone: drop it where it is queued, tell the worker where it runs.
     cancelled: bool = False
+    #: Of a request that belongs to a sequence, once it has left the queue.
+    step: SequenceStep | None = None
 
     def answer(self, response: InferResponse, failure: FailureReason | None = "BACKEND") -> None:
         """Deliver a response; `failure` says whose fault an error in it is.
@@ -76,6 +100,48 @@ class Runner(Protocol):
         ...
 
 
+class Seat(Protocol):
+    """An instance, as a scheduler knows it that chooses where each batch runs."""
+
+    @property
+    def load(self) -> int:
+        """Batches at the worker that are not executed yet."""
+        ...
+
+
+class SeatRunner(Runner, Protocol):
+    """Where batches run that belong to a certain instance."""
+
+    #: Who is told of each instance; None for a scheduler that leaves the choice to `run`.
+    watcher: SeatWatcher | None
+
+    def is_idle(self, seat: Seat) -> bool:
+        """Whether the instance may be sent a batch now."""
+        ...
+
+    def run_on(self, seat: Seat, batch: Sequence[Work]) -> None:
+        """Send a batch to this instance. Only while it is idle."""
+        ...
+
+
+class SeatWatcher(Protocol):
+    """A scheduler that chooses instances, and is told what becomes of each of them."""
+
+    def instance_ready(self, seat: Seat) -> None:
+        """It can take batches."""
+        ...
+
+    def instance_lost(self, seat: Seat, reason: str) -> None:
+        """It takes no more batches; what it remembered is gone."""
+        ...
+
+    def executed(self, batch: Sequence[Work], rescheduled: Collection[int]) -> None:
+        """It has executed a batch, before the responses are delivered; the requests with these
+        keys are not answered but want to run again.
+        """
+        ...
+
+
 class Scheduler(Protocol):
     """What decides when accepted requests run, and what runs them."""
 
@@ -88,7 +154,8 @@ class Scheduler(Protocol):
         """Take a request, and run it when its time has come; its
         answers never come before this has returned.
 
-        Raises UnavailableError when it cannot even wait.
+        Raises UnavailableError when it cannot even wait, InvalidArgumentError when the scheduler
+        cannot place it.
         """
         ...
 

@@ -26,7 +26,7 @@ from .process import Exit, Surroundings, WorkerProcess
 from .recipe import Recipe
 from .restarts import Restarts
 from .states import ALIVE, ENDED, WorkerEvent, WorkerState, transition
-from .translation import request_message, response_of
+from .translation import batch_messages, response_of
 from .warmup import Sample, WarmUp
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Instance:
             if work.request.regions:
                 self._show_regions(work)
         try:
-            requests = [request_message(work) for work in batch]
+            requests = batch_messages(batch)
             if ahead:
                 assert self._process is not None
                 self._process.offer(number)
@@ -399,8 +399,10 @@ class Instance:
 
     def _executed(self, message: messages.Executed) -> None:
         batch = self._batches.pop(message.batch)
+        for key in message.rescheduled:
+            del self._open[key]
         if self._warmup is not None:
-            self._warmup.executed()
+            self._warmup.executed(len(message.rescheduled))
             for response in message.responses:
                 self._respond(response)
             self._warm()

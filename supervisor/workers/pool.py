@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from ...ipc import messages
 from ...ipc.errors import CancelledError, InternalError, StatusError, UnavailableError
 from ..request import FailureReason, InferResponse, RequestTrace
-from ..scheduling.scheduler import Work
+from ..scheduling.scheduler import NOT_RESCHEDULED, Seat, SeatWatcher, Work
 from ..telemetry.statistics import MemoryUsage, ResponseOutcome, VersionStatistics
 from .instance import Instance
 from .process import Surroundings
@@ -70,6 +70,8 @@ class Pool:
         self._version = recipes[0].files.version
         self._statistics = statistics
         self._feeder: Feeder | None = None
+        #: A scheduler that chooses the instances of its batches, by `run_on`.
+        self.watcher: SeatWatcher | None = None
         self._idle: list[Instance] = []
         self._spare: list[Instance] = []
         #: Those that were sent a batch ahead, the one that has had it longest first.
@@ -167,6 +169,10 @@ class Pool:
     def set_aside(self, instances: Sequence[Instance]) -> None:
         """Give these instances no more work: they are about to be removed."""
         self._leaving.update(instances)
+        if self.watcher is not None:
+            for instance in instances:
+                reason = f"model instance '{instance.name}' was taken out of service"
+                self.watcher.instance_lost(instance, reason)
         for instance in [one for one in self._ahead if one in instances]:
             self._take_back(instance)
         for standing in (self._idle, self._spare, self._ahead):
@@ -245,19 +251,36 @@ class Pool:
         """Send a batch to an idle instance, or else to one with room to spare."""
         ahead = not self._idle
         instance = self._spare[0] if ahead else self._idle[-1]
+        if not self._send(instance, batch, ahead):
+            return
+        if ahead:
+            self._ahead.append(self._spare.pop(0))
+        else:
+            self._spare.append(self._idle.pop())
+
+    def is_idle(self, seat: Seat) -> bool:
+        """Whether this instance has nothing to do."""
+        return seat in self._idle
+
+    def run_on(self, seat: Seat, batch: Sequence[Work]) -> None:
+        """Send a batch to this instance, which is idle."""
+        instance = next(instance for instance in self._idle if instance is seat)
+        if self._send(instance, batch, False):
+            self._idle.remove(instance)
+            self._spare.append(instance)
+
+    def _send(self, instance: Instance, batch: Sequence[Work], ahead: bool) -> bool:
+        """Send a batch; False when that cannot be done, and its requests are about to fail."""
         try:
             instance.execute(batch, ahead=ahead)
         except Exception as error:  # what cannot be encoded fails alone
             log.exception("a batch for model instance '%s' cannot be sent", instance.name)
             asyncio.get_running_loop().call_soon(self._not_sent, batch, error)
-            return
+            return False
         for work in batch:
             if work.request.trace is not None:
                 work.request.trace.at_worker(True)
-        if ahead:
-            self._ahead.append(self._spare.pop(0))
-        else:
-            self._spare.append(self._idle.pop())
+        return True
 
     def cancel(self, work: Work) -> None:
         """The client has gone: have the request back if it has not begun, or tell its worker."""
@@ -302,6 +325,8 @@ class Pool:
         if instance in self._leaving:
             return
         self._idle.append(instance)
+        if self.watcher is not None:
+            self.watcher.instance_ready(instance)
         if self._feeder is not None:
             self._feed()
 
@@ -323,10 +348,13 @@ class Pool:
         for standing in (self._idle, self._spare, self._ahead):
             if instance in standing:
                 standing.remove(instance)
+        if self.watcher is not None:
+            self.watcher.instance_lost(instance, reason)
         for work in reversed(orphans):
             work.deaths += 1
             crashed = instance.state is not WorkerState.EXITED
             again = crashed and instance.pure and not work.responses and not work.cancelled
+            again = again and work.step is None  # else what it goes on from is gone
             if again and work.deaths < MOST_DEATHS and self._feeder is not None:
                 self._feeder.enqueue_first(work)
             else:
@@ -371,6 +399,10 @@ class Pool:
             message.end_ns - message.output_start_ns,
             failed_rows,
         )
+        if self.watcher is not None:
+            self.watcher.executed(batch, message.rescheduled)
+        elif message.rescheduled:
+            self._refuse_rescheduling(batch, message.rescheduled)
 
     def responded(self, work: Work, message: messages.Responded) -> None:
         """Count one response of a decoupled model."""
@@ -409,7 +441,15 @@ class Pool:
             "BACKEND",
         )
 
+    def _refuse_rescheduling(self, batch: Sequence[Work], keys: Collection[int]) -> None:
+        for work in batch:
+            if work.key in keys:
+                text = work.request.log_prefix + NOT_RESCHEDULED
+                self._fail(work, InternalError(text), "BACKEND")
+
     def _not_sent(self, batch: Sequence[Work], error: Exception) -> None:
+        if self.watcher is not None:
+            self.watcher.executed(batch, ())
         for work in batch:
             prefix = work.request.log_prefix
             message = f"{prefix}the request cannot be sent to a worker: {error}"

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...ipc import messages
 from ...ipc.errors import from_code
 from ...ipc.tensor import Region
 from ..request import InferRequest, InferResponse
-from ..scheduling.scheduler import Work
+from ..scheduling.scheduler import SequenceStep, Work
+
+
+def batch_messages(batch: Sequence[Work]) -> list[messages.Request]:
+    """The requests of a batch as a worker is told of them, by their keys."""
+    if batch[0].step is None:
+        return [request_message(work) for work in batch]
+    rows: list[messages.Request] = []
+    for work in batch:
+        step = work.step
+        assert step is not None
+        rows += [_null_message(step)] * step.empty_before
+        message = request_message(work)
+        message.inputs = message.inputs + step.controls
+        message.flags, message.slot = step.flags, step.slot
+        rows.append(message)
+    return rows
 
 
 def request_message(work: Work) -> messages.Request:
-    """A request as a worker is told of it, by its key."""
+    """A request as its client has made it."""
     request = work.request
     return messages.Request(
         work.key,
@@ -24,6 +42,11 @@ def request_message(work: Work) -> messages.Request:
         request.timeout_us,
         _places(request) if request.regions else {},
     )
+
+
+def _null_message(step: SequenceStep) -> messages.Request:
+    """A row of the batch that no sequence has a request for; 0 is nobody's key."""
+    return messages.Request(0, step.empty_controls, [], null=True)
 
 
 def _places(request: InferRequest) -> dict[str, Region]:

@@ -48,9 +48,13 @@ class WarmUp:
         self._executing = True
         return [Work(request, _ignore, self._final) for request in requests]
 
-    def executed(self) -> None:
-        """The worker has executed the batch; a decoupled model may have responses to send."""
+    def executed(self, rescheduled: int = 0) -> None:
+        """The worker has executed the batch; a decoupled model may have responses to send.
+
+        So many requests of it would be executed again, which a warm-up does not do.
+        """
         self._executing = False
+        self._open -= rescheduled
 
     def fail(self, error: StatusError) -> None:
         """The batch cannot be run."""

@@ -54,8 +54,17 @@ class IdentityBackend(RequestBackend):
     def load(self, model: Model) -> None:
         """Pair inputs with outputs. Raises InvalidArgumentError when they do not match."""
         config = model.config
-        inputs = {_index(model, each, "INPUT"): each for each in config.get("input", ())}
-        outputs = {_index(model, each, "OUTPUT"): each for each in config.get("output", ())}
+        states: Sequence[Mapping[str, Any]] = (config.get("sequence_batching") or {}).get(
+            "state", ()
+        )
+        inputs = {
+            _index(model, each, "INPUT"): each
+            for each in [*config.get("input", ()), *_named(states, "input_name")]
+        }
+        outputs = {
+            _index(model, each, "OUTPUT"): each
+            for each in [*config.get("output", ()), *_named(states, "output_name")]
+        }
         if len(inputs) != len(outputs):
             raise InvalidArgumentError(
                 f"model '{model.name}': model configuration must have equal input/output pairs"
@@ -268,6 +277,11 @@ class SquareBackend(_ResponseThreads):
 
 
 # --- checks of the configuration ------------------------------------------------------------------
+
+
+def _named(states: Sequence[Mapping[str, Any]], side: str) -> list[Mapping[str, Any]]:
+    """States of sequences as inputs or as outputs."""
+    return [{**state, "name": state[side]} for state in states]
 
 
 def _index(model: Model, tensor: Mapping[str, Any], prefix: str) -> str:

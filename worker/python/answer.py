@@ -1,6 +1,6 @@
 """The answering of one request: what a model may still send, and in which order.
 
-      OPEN ──send──▶ SENT ──final──▶ ANSWERED          OPEN, SENT ──execute failed──▶ CLOSED
+      OPEN ──send──▶ SENT ──final──▶ ANSWERED    OPEN, SENT ──failed, rescheduled──▶ CLOSED
         └──────────final────────────▶
 
 A decoupled model's responses leave at once. Another model has exactly one, which leaves with the
@@ -28,7 +28,7 @@ class State(Enum):
     SENT = "sent"
     # The model said that there is no more.
     ANSWERED = "answered"
-    # The backend answered in the model's place; the model can no longer.
+    # The backend answered in the model's place, or the request comes again: this way is closed.
     CLOSED = "closed"
 
 
@@ -108,6 +108,17 @@ class Answer:
             self._state = _CLOSED
             held, self._held = self._held, None
             return held or Response(error=error)
+
+    def release(self) -> Response | None:
+        """Let go of a request that is to be executed again; its senders are closed.
+
+        Returns the response of a model that is not decoupled and has sent it already.
+        """
+        with self._lock:
+            if self._state is _OPEN or self._state is _SENT:
+                self._state = _CLOSED
+            held, self._held = self._held, None
+            return held
 
     def fail_now(self, error: StatusError) -> None:
         """As `fail`, outside of execute."""

@@ -120,15 +120,14 @@ class PythonBackend(RequestBackend):
         Raises TritonModelException when it returned something else; then no request is ended.
         """
         if returned is None:
-            self._abandoned.start()
-            return [None] * len(received)
-        if self._decoupled:
+            returned = [None] * len(received)
+        elif self._decoupled:
             raise self._must_return_none()
         _check(received, returned)
         if None in returned:
             self._abandoned.start()
         return [
-            None if response is None else request.answer.take(response)
+            _without_response(request) if response is None else request.answer.take(response)
             for request, response in zip(received, returned, strict=True)
         ]
 
@@ -156,7 +155,11 @@ class PythonBackend(RequestBackend):
             reason = str(self._must_return_none())
             logger.error("Executing model '%s' failed: %s", self._name, reason)
         else:
-            return
+            received = [request for request in received if request.wants_rescheduling]
+            reason = (
+                "a request can be rescheduled only until execute returns, which a coroutine of a "
+                "decoupled model does at once; leave out `async`"
+            )
         failure = self._failure(reason)
         for request in received:
             request.answer.fail_now(failure)
@@ -192,12 +195,22 @@ def _check(received: list[ReceivedRequest], returned: Any) -> None:
     for request, response in zip(received, responses, strict=True):
         if response is None:
             continue
+        if request.wants_rescheduling:
+            raise TritonModelException(
+                "Expected a None object in the execute function return list for reschduled "
+                f"request, found type '{_class_of(response)}'."  # the spelling is Triton's
+            )
         if not isinstance(response, InferenceResponse):
             raise TritonModelException(
                 "Expected an 'InferenceResponse' object in the execute function return list, "
                 f"found type '{_class_of(response)}'."
             )
         request.answer.require_open()
+
+
+def _without_response(request: ReceivedRequest) -> Response | None:
+    """What becomes of a request that execute returned no response to."""
+    return request.reschedule() if request.wants_rescheduling else None
 
 
 def _class_of(value: object) -> str:

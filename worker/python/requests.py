@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ...ipc import messages
 from ...ipc.messages import Parameter
-from ..backend import Request
+from ..backend import Request, Response
 from . import parameters as parameter_rules
 from .answer import Answer
 from .errors import TritonModelException, unavailable
@@ -160,9 +160,7 @@ class InferenceRequest:
         )
 
     def set_release_flags(self, flags: int) -> None:
-        """Say what becomes of the request when execute returns: RELEASE_ALL, it is done."""
-        if flags != TRITONSERVER_REQUEST_RELEASE_ALL:
-            unavailable("Rescheduling a request")
+        """Say what becomes of a received request when execute returns; others are not released."""
 
     def exec(self, decoupled: bool = False) -> NoReturn:
         """Have the named model answer the request."""
@@ -176,14 +174,16 @@ class InferenceRequest:
 class ReceivedRequest(InferenceRequest):
     """A request that the model is to answer. What it holds is read only when it is asked for."""
 
-    __slots__ = ("_received", "answer")
+    __slots__ = ("_received", "answer", "wants_rescheduling")
 
     def __init__(self, request: Request, answer: Answer) -> None:
-        # InferenceRequest's attributes but these two stay unset: every getter is overridden, and a
+        # InferenceRequest's attributes but this one stay unset: every getter is overridden, and a
         # model that looks at one input should not pay for the other nine.
         self._inputs = None
         self._received = request
         self.answer = answer
+        #: The model has said so, and execute has not returned yet.
+        self.wants_rescheduling = False
 
     def __repr__(self) -> str:
         request = self._received
@@ -212,6 +212,19 @@ class ReceivedRequest(InferenceRequest):
     def set_flags(self, flags: int) -> None:
         """Set the sequence flags."""
         self._received.flags = flags
+
+    def set_release_flags(self, flags: int) -> None:
+        """Say what becomes of the request when execute returns.
+
+        With RELEASE_ALL it is done, with RELEASE_RESCHEDULE it comes again in a later execute.
+        """
+        self.wants_rescheduling = bool(flags & TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+
+    def reschedule(self) -> Response | None:
+        """Have the request executed again, unless the model has answered it: then return that."""
+        response = self.answer.release()
+        self._received.reschedule = response is None
+        return response
 
     def timeout(self) -> int:
         """How long the request may take, in microseconds; 0 for no limit."""
