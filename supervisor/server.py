@@ -196,6 +196,8 @@ class Server:
         running = self._manager.running
         if running:
             log.info("Waiting for in-flight requests to complete: %d found", running)
+        await self._manager.finish_sequences(timeout)
+        timeout = max(0.0, deadline - time.monotonic())
         fronts = [front for front in (self._http, self._grpc) if front is not None]
         # A client that waits for a load is told at once, and keeps nobody.
         await asyncio.gather(

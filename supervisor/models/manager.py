@@ -29,6 +29,9 @@ from .tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+#: How often it is looked whether all sequences have ended (seconds).
+_LOOK_SECS = 0.02
+
 #: Why a model is in the index that lies in several repositories, in Triton's words.
 _DUPLICATE = "model appears in two or more repositories"
 
@@ -98,6 +101,18 @@ class ModelManager:
             return await self._deployer.stop(self._serving(), drain_timeout, stop_timeout)
         finally:
             await asyncio.to_thread(self._catalogue.storage.close)
+
+    async def finish_sequences(self, patience: float) -> None:
+        """Begin no more sequences, and wait so long for those that have begun to end."""
+        served = self.all_served()
+        for one in served:
+            one.stop_sequences()
+        try:
+            async with asyncio.timeout(patience):
+                while any(one.open_sequences for one in served):  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(_LOOK_SECS)
+        except TimeoutError:
+            log.warning("sequences that have not ended are given up")
 
     @property
     def running(self) -> int:

@@ -1,7 +1,9 @@
 """From a model's warm-up section to requests.
 
 A sample with batch size N is N requests of one row each, which are run together. Its inputs are
-zeros, random values or the bytes of a file in the model's folder `warmup`.
+zeros, random values or the bytes of a file in the model's folder `warmup`. A sample of a sequence
+model may name controls and states too; controls that it leaves out say that a sequence of one
+request is there, and states are what they are at the start.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from ...ipc.errors import InvalidArgumentError, StatusError
 from ...ipc.tensor import Tensor, element_count
 from ..config.schema import ModelConfig, ModelWarmup, WarmupInput
 from ..request import InferRequest
+from ..scheduling.sequence_controls import SequenceControls
 from ..workers.warmup import Sample
 from .admission import Admission
 
@@ -64,9 +67,35 @@ def _request(
     inputs = [
         _tensor(name, found, config, directory) for name, found in sorted(sample.inputs.items())
     ]
-    request = InferRequest(config.name, version, inputs, id=sample.name)
+    overrides = _overrides(config)
+    request = InferRequest(
+        config.name,
+        version,
+        [each for each in inputs if each.name not in overrides],
+        id=sample.name,
+    )
     admission.check(request)
+    if overrides:
+        given = [each for each in inputs if each.name in overrides]
+        told = {each.name for each in given}
+        request.inputs += given
+        request.inputs += [each for each in _start(config) if each.name not in told]
     return request
+
+
+def _overrides(config: ModelConfig) -> set[str]:
+    """Inputs that clients cannot give and samples can: controls and states of sequences."""
+    sequence = config.sequence_batching
+    if sequence is None:
+        return set()
+    controls = {control.name for control in sequence.control_input}
+    return controls | {state.input_name for state in sequence.state}
+
+
+def _start(config: ModelConfig) -> list[Tensor]:
+    """What a model is told of a sequence of one request."""
+    controls = SequenceControls(config)
+    return controls.tensors(controls.as_id(1), start=True, end=True)
 
 
 def _tensor(name: str, found: WarmupInput, config: ModelConfig, directory: str) -> Tensor:

@@ -93,14 +93,19 @@ class SequenceSlots(Generic[ItemT]):
 
     def __repr__(self) -> str:
         return (
-            f"<SequenceSlots of '{self._model}': {self.open - len(self._backlog)} held, "
+            f"<SequenceSlots of '{self._model}': {self.held} held, "
             f"{len(self._free)} free, {len(self._backlog)} sequences wait>"
         )
 
     @property
     def open(self) -> int:
         """How many sequences have not ended, those that wait for a slot among them."""
-        return sum(map(len, self._held.values())) + len(self._backlog)
+        return self.held + len(self._backlog)
+
+    @property
+    def held(self) -> int:
+        """How many sequences have a slot."""
+        return sum(map(len, self._held.values()))
 
     @property
     def queued(self) -> int:

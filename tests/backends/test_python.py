@@ -1024,3 +1024,115 @@ class TritonPythonModel:
 def test_the_backend_hands_out_writable_inputs_and_is_not_repeatable() -> None:
     assert PythonBackend.writes_inputs
     assert not PythonBackend.pure
+
+
+# --- rescheduling ---------------------------------------------------------------------------------
+
+AGAIN = """
+AGAIN = pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            request.set_release_flags(AGAIN)
+        return {returned}
+"""
+
+
+@pytest.mark.parametrize("returned", ["None", "[None] * len(requests)"])
+def test_a_request_can_be_put_back_to_come_again(
+    repository: Repository, client: Client, returned: str
+) -> None:
+    backend = repository.load(AGAIN.format(returned=returned))
+    request = client.request()
+
+    assert backend.execute([request]) == [None]
+
+    assert request.reschedule
+    gc.collect()
+    backend.unload()  # sends what was forgotten: this was not
+    assert client.idle
+
+
+def test_a_rescheduled_request_must_not_be_answered(repository: Repository, client: Client) -> None:
+    backend = repository.load(AGAIN.format(returned="[answer(read(r)) for r in requests]"))
+    request = client.request()
+
+    (response,) = backend.execute([request])
+
+    assert content(response) == failure(
+        "Expected a None object in the execute function return list for reschduled request, found "
+        "type '<class 'c_python_backend_utils.InferenceResponse'>'."
+    )
+    assert not request.reschedule
+
+
+def test_a_decoupled_request_may_be_answered_in_part_and_come_again(
+    repository: Repository, client: Client
+) -> None:
+    backend = repository.load(
+        """
+        class TritonPythonModel:
+            def execute(self, requests):
+                for request in requests:
+                    sender = request.get_response_sender()
+                    sender.send(answer(read(request)))
+                    request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                self.sender = sender
+
+            def finalize(self):
+                try:
+                    self.sender.send(flags=FINAL)
+                except Exception as error:
+                    print(error, flush=True)
+        """,
+        DECOUPLED,
+    )
+    request = client.request()
+
+    assert backend.execute([request]) == [None]
+
+    assert client.next() == (1, [1.0], False)
+    assert request.reschedule
+    backend.unload()
+    assert client.idle
+
+
+def test_a_request_that_was_answered_does_not_come_again(
+    repository: Repository, client: Client
+) -> None:
+    backend = repository.load(
+        """
+        class TritonPythonModel:
+            def execute(self, requests):
+                for request in requests:
+                    request.get_response_sender().send(answer(read(request)))
+                    request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+        """
+    )
+    request = client.request()
+
+    (response,) = backend.execute([request])
+
+    assert content(response) == [1.0]
+    assert not request.reschedule
+
+
+def test_a_coroutine_of_a_decoupled_model_cannot_reschedule(
+    repository: Repository, client: Client
+) -> None:
+    backend = repository.load(
+        """
+        class TritonPythonModel:
+            async def execute(self, requests):
+                for request in requests:
+                    request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+        """,
+        DECOUPLED,
+    )
+
+    backend.execute([client.request()])
+
+    key, message, final = client.next()
+    assert (key, final) == (1, True)
+    assert "a request can be rescheduled only until execute returns" in message

@@ -26,7 +26,11 @@ NOT_TODAY = """
         def execute(self, requests):
             return []
 """
-SEQUENCE = models.identity_config(more="sequence_batching { }")
+SEQUENCE = models.identity_config(
+    more="""sequence_batching {
+      state { input_name: "IN" output_name: "S" data_type: TYPE_FP32 dims: 1 }
+    }"""
+)
 ENSEMBLE = """
     platform: "ensemble"
     input { name: "IN" data_type: TYPE_FP32 dims: 4 }
@@ -137,7 +141,7 @@ BROKEN: dict[str, tuple[dict[str, str], str]] = {
     ),
     "sequence": (
         {"config.pbtxt": SEQUENCE, "1/model.py": FINE},
-        r"has sequence_batching, which this version of the server does not support",
+        r"input 'IN' is given twice",
     ),
     "ensemble": (
         {"config.pbtxt": ENSEMBLE, "1/.keep": ""},

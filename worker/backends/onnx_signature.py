@@ -130,11 +130,31 @@ def complete(model: Model, signature: Signature) -> dict[str, Any]:
             f"autofill failed for model '{model.name}': model does not support batching while "
             f"non-zero max_batch_size is specified"
         )
+    inputs, outputs = _of_sequences(config)
     if not config.get("input") and not config.get("batch_input"):
-        config["input"] = [_described(model, each, size) for each in signature.inputs.values()]
+        config["input"] = [
+            _described(model, each, size)
+            for each in signature.inputs.values()
+            if each.name not in inputs
+        ]
     if not config.get("output"):
-        config["output"] = [_described(model, each, size) for each in signature.outputs.values()]
+        config["output"] = [
+            _described(model, each, size)
+            for each in signature.outputs.values()
+            if each.name not in outputs
+        ]
     return config
+
+
+def _of_sequences(config: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """The inputs and outputs that are not the client's: controls and states."""
+    sequence = section(config, "sequence_batching")
+    states = entries(sequence, "state")
+    controls = {entry["name"] for entry in entries(sequence, "control_input")}
+    return (
+        controls | {state["input_name"] for state in states},
+        {state["output_name"] for state in states},
+    )
 
 
 def _described(model: Model, info: TensorInfo, max_batch_size: int) -> dict[str, Any]:
@@ -181,6 +201,9 @@ def check(model: Model, signature: Signature) -> None:
         if entry["name"] not in scattered:
             _check_dims(model, entry, info, exact=True)
     for state in states:
+        info = _find(model, "input", state["input_name"], signature.inputs)
+        _check_datatype(model, "input state", {**state, "name": state["input_name"]}, info)
+        _check_dims(model, state, info, exact=False)
         info = _find(model, "output", state["output_name"], signature.outputs)
         _check_datatype(model, "output state", {**state, "name": state["output_name"]}, info)
 

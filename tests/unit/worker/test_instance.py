@@ -16,6 +16,7 @@ from tritonpy.ipc import messages
 from tritonpy.ipc.arena import CHUNK_BYTES, MappedArena, create_memory
 from tritonpy.ipc.dtypes import from_numpy
 from tritonpy.ipc.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from tritonpy.ipc.messages import FLAG_SEQUENCE_START as START
 from tritonpy.ipc.messages import Cancel, Execute, Executed, Release, Responded, Trim
 from tritonpy.ipc.tensor import Span, Tensor, decode_bytes, encode_bytes
 from tritonpy.worker.backend import (
@@ -826,3 +827,116 @@ def test_a_model_may_ask_whether_its_client_has_gone(rig: MakeRig) -> None:
 
 def test_an_instance_says_what_it_is(rig: MakeRig) -> None:
     assert repr(rig(Tensors(doubled)).instance).startswith("<Instance m_0 of <")
+
+
+# --- sequences ------------------------------------------------------------------------------------
+
+SUMS = config(
+    4,
+    sequence_batching={
+        "state": [
+            {"input_name": "s", "output_name": "t", "data_type": "TYPE_FP32", "dims": [-1]},
+        ]
+    },
+)
+
+
+def added(inputs: dict[str, Array]) -> dict[str, Array]:
+    total = inputs["s"] + inputs["x"]
+    return {"y": total, "z": total, "t": total}
+
+
+def turn(key: int, value: float, slot: int, flags: int = 0, width: int = 1) -> messages.Request:
+    """A request of the sequence in a slot."""
+    made = request(key, row(value, width))
+    made.slot, made.flags = slot, flags
+    return made
+
+
+def null() -> messages.Request:
+    return messages.Request(0, [], [], null=True)
+
+
+@pytest.mark.parametrize("kind", ["tensors", "requests"])
+def test_a_sequences_state_is_kept_in_its_slot(rig: MakeRig, kind: str) -> None:
+    backend: Backend = Tensors(added)
+    if kind == "requests":
+        backend = Requests(lambda request: Response(added(request.inputs)))
+    running = rig(backend, SUMS)
+
+    running.answers(turn(1, 1, 0, START), turn(2, 10, 1, START))
+    answers = running.answers(turn(3, 2, 0), turn(4, 20, 1))
+
+    assert running.array(answers[3]).tolist() == [[3]]
+    assert running.array(answers[4]).tolist() == [[30]]
+    assert [tensor.name for tensor in answers[3].outputs] == ["y"]
+
+
+def test_a_null_request_fills_its_row_and_is_not_answered(rig: MakeRig) -> None:
+    backend = Tensors(added)
+    running = rig(backend, SUMS)
+
+    answers = running.answers(null(), turn(1, 5, 1, START), null())
+
+    assert backend.batches[0]["x"].tolist() == [[0], [5], [0]]
+    assert backend.batches[0]["s"].tolist() == [[0], [0], [0]]
+    assert list(answers) == [1]
+    assert running.array(answers[1]).tolist() == [[5]]
+    assert running.inbox == NOTHING_OPEN
+
+
+def test_a_null_request_is_seen_by_a_backend_of_requests_and_not_answered(rig: MakeRig) -> None:
+    backend = Requests(lambda request: Response({"y": request.inputs["x"]}))
+    running = rig(backend, SUMS)
+
+    answers = running.answers(null(), turn(1, 5, 1, START))
+
+    assert [each.key for each in backend.requests] == [0, 1]
+    assert list(answers) == [1]
+    backend.requests[0].respond(Response({"y": row(1)}), True)  # nobody hears of it
+
+
+def test_a_failing_batch_answers_no_null_request_and_keeps_the_state(rig: MakeRig) -> None:
+    def refuse_negative(inputs: dict[str, Array]) -> dict[str, Array]:
+        if (inputs["x"] < 0).any():
+            raise InvalidArgumentError("x must not be negative")
+        if (inputs["x"] > 99).any():
+            raise RuntimeError("too much")
+        return added(inputs)
+
+    running = rig(Tensors(refuse_negative), SUMS)
+    running.answers(turn(1, 1, 1, START))
+
+    assert list(running.answers(null(), turn(2, -1, 1))) == [2]
+    assert list(running.answers(null(), turn(3, 100, 1))) == [3]
+
+    assert running.array(running.answers(null(), turn(4, 2, 1))[4]).tolist() == [[3]]
+
+
+def test_sequences_whose_states_have_grown_apart_run_one_after_the_other(rig: MakeRig) -> None:
+    def growing(inputs: dict[str, Array]) -> dict[str, Array]:
+        return {"y": inputs["s"], "t": np.concatenate([inputs["s"], inputs["x"]], 1)}
+
+    backend = Tensors(growing)
+    running = rig(backend, SUMS)
+    running.answers(turn(1, 1, 0, START))
+
+    answers = running.answers(turn(2, 2, 0), turn(3, 3, 1, START))
+
+    assert running.array(answers[2]).tolist() == [[0, 1]]
+    assert running.array(answers[3]).tolist() == [[0]]
+    assert len(backend.batches) == 3
+
+
+def test_a_request_may_be_put_back_instead_of_answered(rig: MakeRig) -> None:
+    def again(request: Request) -> Response | None:
+        request.reschedule = request.inputs["x"].sum() > 1
+        return None if request.reschedule else Response({"y": request.inputs["x"]})
+
+    running = rig(Requests(again))
+
+    executed = running.execute(request(1, row(1, 1)), request(2, row(2, 1)))
+
+    assert [response.key for response in executed.responses] == [1]
+    assert executed.rescheduled == [2]
+    assert running.inbox == NOTHING_OPEN

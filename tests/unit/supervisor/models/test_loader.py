@@ -170,9 +170,9 @@ async def test_instances_share_the_cores_and_give_them_back(
             id="there is no such backend",
         ),
         pytest.param(
-            'backend: "identity" sequence_batching {}',
+            'backend: "identity" ensemble_scheduling {}',
             UnsupportedError,
-            "sequence_batching",
+            "ensemble_scheduling",
             id="it needs what is missing",
         ),
         pytest.param(

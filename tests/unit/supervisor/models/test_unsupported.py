@@ -12,7 +12,6 @@ from tritonpy.supervisor.models.unsupported import missing_features, refuse_unsu
 @pytest.mark.parametrize(
     ("text", "feature"),
     [
-        ("sequence_batching {}", "sequence_batching"),
         ("ensemble_scheduling {}", "ensemble_scheduling"),
         ('platform: "ensemble"', "ensemble_scheduling"),
     ],

@@ -159,3 +159,38 @@ def test_a_sample_that_the_model_cannot_take_is_refused_by_name(
 
     assert refusal.value.message.startswith("failed to run warmup sample 'cold': ")
     assert complaint in refusal.value.message
+
+
+SEQUENCE = """
+    sequence_batching {
+      control_input { name: "S" control { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] }}
+      control_input { name: "C" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING }}
+      state { input_name: "A" output_name: "B" data_type: TYPE_FP32 dims: 2 }
+    }
+    model_warmup { name: "w" batch_size: 1 %s %s }
+"""
+
+
+def test_a_sample_of_a_sequence_model_starts_a_sequence(tmp_path: Path) -> None:
+    (sample,) = samples(SEQUENCE % (INPUT % "zero_data: true", ""), tmp_path)
+
+    (request,) = sample.batches[0]
+    assert [tensor.name for tensor in request.inputs] == ["INPUT0", "S", "C"]
+    start = request.inputs[1].data
+    assert isinstance(start, memoryview)
+    assert bytes(start) == b"\1\0\0\0"
+
+
+def test_a_sample_may_name_controls_and_states(tmp_path: Path) -> None:
+    more = """
+        inputs { key: "S" value { data_type: TYPE_INT32 dims: 1 zero_data: true } }
+        inputs { key: "A" value { data_type: TYPE_FP32 dims: 2 random_data: true } }
+    """
+    (sample,) = samples(SEQUENCE % (INPUT % "zero_data: true", more), tmp_path)
+
+    (request,) = sample.batches[0]
+    assert [tensor.name for tensor in request.inputs] == ["INPUT0", "A", "S", "C"]
+    assert [tensor.shape for tensor in request.inputs] == [(1, 2), (1, 2), (1, 1), (1, 1)]
+    start = request.inputs[2].data
+    assert isinstance(start, memoryview)
+    assert bytes(start) == bytes(4)

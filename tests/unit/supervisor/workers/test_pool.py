@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import pytest
 from support.fakes import (
@@ -29,6 +29,7 @@ from tritonpy.ipc.messages import Error, Executed, Responded, Response
 from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.request import InferResponse
+from tritonpy.supervisor.scheduling.scheduler import Seat, SequenceStep, Work
 from tritonpy.supervisor.telemetry.statistics import Duration, MemoryUsage, VersionStatistics
 from tritonpy.supervisor.workers.pool import PATIENCE
 from tritonpy.supervisor.workers.states import WorkerState
@@ -611,3 +612,111 @@ async def test_an_instance_that_takes_too_long_to_answer_is_ended(two: Bench) ->
     await pool.remove([pool.fakes[1]], 0.0, SOON)
     (answer,) = await two.asker.answers(1)
     assert isinstance(answer.error, UnavailableError)
+
+
+# --- schedulers that choose instances -------------------------------------------------------------
+
+
+class Watcher:
+    """Notes what it is told of instances."""
+
+    def __init__(self) -> None:
+        self.ready: list[Seat] = []
+        self.lost: list[tuple[Seat, str]] = []
+        self.executions: list[tuple[list[Work], list[int]]] = []
+
+    def instance_ready(self, seat: Seat) -> None:
+        self.ready.append(seat)
+
+    def instance_lost(self, seat: Seat, reason: str) -> None:
+        self.lost.append((seat, reason))
+
+    def executed(self, batch: Sequence[Work], rescheduled: Collection[int]) -> None:
+        self.executions.append((list(batch), list(rescheduled)))
+
+
+@pytest.fixture
+def watched(two: Bench) -> tuple[Bench, Watcher]:
+    watcher = Watcher()
+    two.pool.watcher = watcher
+    two.ready()
+    return two, watcher
+
+
+async def test_a_scheduler_can_choose_the_instance(watched: tuple[Bench, Watcher]) -> None:
+    (bench, watcher), pool = watched, watched[0].pool
+    first, second = pool.fakes
+    assert watcher.ready == [first, second]
+    assert pool.is_idle(first)
+
+    pool.run_on(first, [bench.asker.work()])
+
+    assert (first.load, second.load) == (1, 0)
+    assert not pool.is_idle(first)
+    assert pool.is_idle(second)
+    first.finishes()
+    assert pool.is_idle(first)
+
+
+async def test_a_batch_for_an_instance_that_cannot_be_sent_is_over(
+    watched: tuple[Bench, Watcher],
+) -> None:
+    (bench, watcher), pool = watched, watched[0].pool
+    pool.fakes[0].refuses = OverflowError("too big")
+    work = bench.asker.work()
+
+    pool.run_on(pool.fakes[0], [work])
+    await bench.asker.answers(1)
+
+    assert watcher.executions == [([work], [])]
+    assert pool.is_idle(pool.fakes[0])
+
+
+async def test_a_request_of_a_sequence_is_not_run_again(watched: tuple[Bench, Watcher]) -> None:
+    (bench, watcher), pool = watched, watched[0].pool
+    work = bench.asker.work()
+    work.step = SequenceStep(0, 0, [])
+    pool.run_on(pool.fakes[1], [work])
+
+    pool.fakes[1].dies(reason="killed")
+
+    assert watcher.lost == [(pool.fakes[1], "killed")]
+    assert bench.feeder.first == []
+    assert isinstance(bench.asker.responses[0].error, UnavailableError)
+
+
+async def test_an_instance_that_is_set_aside_is_lost_to_its_sequences(
+    watched: tuple[Bench, Watcher],
+) -> None:
+    (_, watcher), pool = watched, watched[0].pool
+
+    pool.set_aside([pool.fakes[0]])
+
+    assert watcher.lost == [
+        (pool.fakes[0], "model instance 'm_0' was taken out of service"),
+    ]
+
+
+async def test_who_wants_to_run_again_is_told_to_the_scheduler(
+    watched: tuple[Bench, Watcher],
+) -> None:
+    (bench, watcher), pool = watched, watched[0].pool
+    work = bench.asker.work()
+
+    pool.executed([work], Executed(1, 1, 2, 3, 4, [], [work.key]))
+
+    assert watcher.executions == [([work], [work.key])]
+    assert bench.asker.responses == []
+
+
+async def test_without_such_a_scheduler_nobody_runs_again(one: Bench) -> None:
+    work, other = one.asker.work(id="r"), one.asker.work()
+
+    one.pool.executed([work, other], Executed(1, 1, 2, 3, 4, [], [work.key]))
+
+    (response,) = one.asker.responses
+    assert isinstance(response.error, InternalError)
+    assert response.error.message == (
+        "[request id: r] Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while "
+        "the model is not configured to handle such a flag"
+    )

@@ -146,9 +146,14 @@ def test_calling_another_model_is_refused_in_words() -> None:
         asyncio.run(made().async_exec())
 
 
-def test_a_request_can_be_released_and_not_rescheduled() -> None:
+def test_a_received_request_can_be_rescheduled_until_it_is_answered() -> None:
     request = received()
-    request.set_release_flags(TRITONSERVER_REQUEST_RELEASE_ALL)
+    request.set_release_flags(TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+    assert request.wants_rescheduling
 
-    with pytest.raises(TritonModelException, match=r"^Rescheduling a request is not supported"):
-        request.set_release_flags(TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+    request.set_release_flags(TRITONSERVER_REQUEST_RELEASE_ALL)
+    assert not request.wants_rescheduling
+
+
+def test_a_made_request_is_released_by_nobody() -> None:
+    made().set_release_flags(TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
