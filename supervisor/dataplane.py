@@ -91,6 +91,28 @@ class DataPlane:
         Raises StatusError for whatever went wrong. Cancelling the awaiting task cancels the
         request.
         """
+        answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
+
+        def take(response: InferResponse) -> None:
+            if not answer.done():  # else the awaiting task was cancelled
+                answer.set_result(response)
+
+        asked = self.ask(request, take)
+        try:
+            response = await answer
+        except asyncio.CancelledError:
+            asked.cancel()
+            raise
+        if response.error is not None:
+            raise response.error
+        return response
+
+    def ask(self, request: InferRequest, on_response: Callable[[InferResponse], None]) -> Stream:
+        """Run a request that has exactly one response, which arrives on the event loop, later, with
+        the error if there is one.
+
+        Raises StatusError at once for a request that is wrong.
+        """
         served = self._find(request)
         if served.is_decoupled:
             _give_back(request)
@@ -98,22 +120,8 @@ class DataPlane:
                 f"model '{request.model}' has a decoupled transaction policy, under which a "
                 f"request may have any number of responses: use a streaming call"
             )
-        answer = _Answer(asyncio.get_running_loop())
-        work = served.submit(request, answer.take)
-        try:
-            response = await answer.future
-        except asyncio.CancelledError:
-            served.cancel(work)
-            raise
-        try:
-            if response.error is not None:
-                raise response.error
-            if request.outputs:
-                _classify(served, request, response)
-        except StatusError as error:
-            error.after_dispatch = not error.unread
-            raise
-        return response
+        answer = _Answer(served, request, on_response)
+        return Stream(served, served.submit(request, answer.take))
 
     def stream(self, request: InferRequest, on_response: Callable[[InferResponse], None]) -> Stream:
         """Run a request; its responses, errors among them, arrive on the event loop until one is
@@ -125,10 +133,7 @@ class DataPlane:
 
         def take(response: InferResponse) -> None:
             if request.outputs and response.error is None:
-                try:
-                    _classify(served, request, response)
-                except Exception as error:  # whatever it is, the client gets its answer
-                    response.outputs, response.error = [], _status_of(error, request)
+                _classify_safely(served, request, response)
             on_response(response)
 
         return Stream(served, served.submit(request, take))
@@ -149,20 +154,34 @@ class DataPlane:
 
 
 class _Answer:
-    """The one response that somebody awaits."""
+    """The one response that somebody waits for."""
 
-    __slots__ = ("_loop", "future")
+    __slots__ = ("_deliver", "_request", "_served")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[InferResponse] = loop.create_future()
+    def __init__(
+        self,
+        served: ServedVersion,
+        request: InferRequest,
+        deliver: Callable[[InferResponse], None],
+    ) -> None:
+        self._served = served
+        self._request = request
+        self._deliver: Callable[[InferResponse], None] | None = deliver
 
     def take(self, response: InferResponse) -> None:
-        """Called by the scheduler; what comes after the final response is a bug of the backend."""
-        if self.future.done():
-            return  # the awaiting task was cancelled
+        """Called by the scheduler; what comes after the first response is a bug of the backend."""
         if not response.final and response.error is None and not response.outputs:
             return
-        self.future.set_result(response)
+        deliver, self._deliver = self._deliver, None
+        if deliver is None:
+            return
+        request = self._request
+        if request.outputs and response.error is None:
+            _classify_safely(self._served, request, response)
+        error = response.error
+        if error is not None:
+            error.after_dispatch = not error.unread
+        deliver(response)
 
 
 def _status_of(error: Exception, request: InferRequest) -> StatusError:
@@ -170,6 +189,14 @@ def _status_of(error: Exception, request: InferRequest) -> StatusError:
         return error
     log.error("%sclassifying an output failed", request.log_prefix, exc_info=error)
     return InternalError(f"{request.log_prefix}classifying an output failed")
+
+
+def _classify_safely(served: ServedVersion, request: InferRequest, response: InferResponse) -> None:
+    """Classify the outputs; whatever goes wrong with that is the response's error."""
+    try:
+        _classify(served, request, response)
+    except Exception as error:  # whatever it is, the client gets its answer
+        response.outputs, response.error = [], _status_of(error, request)
 
 
 def _classify(served: ServedVersion, request: InferRequest, response: InferResponse) -> None:

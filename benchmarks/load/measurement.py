@@ -27,7 +27,8 @@ class Scenario:
     """A model, the protocol to ask it over, and how many requests are in flight at a time.
 
     `shapes` names what the model's configuration leaves open. The real Triton serves the scenario
-    too when `shared`.
+    too when `shared`. `ideal_per_s` is what a server would reach that costs nothing, 0 where nobody
+    can say.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Scenario:
     protocol: str
     concurrency: int
     shared: bool = False
+    ideal_per_s: float = 0.0
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
 
 

@@ -47,6 +47,9 @@ SCENARIOS = {
         Scenario("digits-http-16", "digits", "http", 16),
         Scenario("digits-http-1", "digits", "http", 1),
         Scenario("digits-grpc-16", "digits", "grpc", 16),
+        Scenario("sleep-16", "sleep_16", "http", 64, shared=True, ideal_per_s=1600.0),
+        Scenario("sleep-64", "sleep_64", "http", 64, shared=True, ideal_per_s=6400.0),
+        Scenario("sleep-64-128", "sleep_64", "http", 128, shared=True, ideal_per_s=6400.0),
     )
 }
 
@@ -196,6 +199,10 @@ def _print(scenario: Scenario, measured: dict[str, list[dict[str, Any]]]) -> Non
             _print_line(name, entry)
     for name, entry in means.items():
         _print_line(f"mean {name}", entry)
+    if scenario.ideal_per_s:
+        for name, entry in means.items():
+            part = entry.infer_per_s / scenario.ideal_per_s
+            print(f"{name}: {part:.0%} of the ideal, {scenario.ideal_per_s:.0f}/s", flush=True)
     if len(means) == 2:
         own, other = means["tritonpy"], means["triton"]
         print(

@@ -142,7 +142,7 @@ class App:
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        self._running += 1
+        self.begin()
         try:
             preflight = None if self._cors is None else self._cors.begin(http)
             reply = await self._answer(http) if preflight is None else preflight
@@ -150,9 +150,22 @@ class App:
                 reply.close_connection()
             return reply
         finally:
-            self._running -= 1
-            if self._drained is not None and not self._running:
-                self._drained.set()
+            self.end()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether each connection is to end with its next answer."""
+        return self._drained is not None
+
+    def begin(self) -> None:
+        """A request is being answered, here or on the lean path."""
+        self._running += 1
+
+    def end(self) -> None:
+        """It has its answer."""
+        self._running -= 1
+        if self._drained is not None and not self._running:
+            self._drained.set()
 
     async def drain(self, timeout_secs: float) -> None:
         """Close each connection with its next answer, and wait until no request is running."""

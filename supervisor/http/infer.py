@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
 from ...ipc.errors import InvalidArgumentError, StatusError, UnsupportedError
-from ...ipc.tensor import INLINE_LIMIT_BYTES, Tensor
+from ...ipc.tensor import INLINE_LIMIT_BYTES
 from ..forwarding import HeaderForwarding
-from ..request import InferRequest, InferResponse, Lease, RequestTrace
-from .binary_codec import HEADER_LENGTH, check_sizes, header_length, raw_input
-from .body import BodyStream, invite, read_all, too_large
+from ..request import InferResponse, RequestTrace
+from . import placing
+from .binary_codec import HEADER_LENGTH, header_length
+from .body import BodyStream, invite, read_all
 from .compression import (
     THREAD_LIMIT_BYTES,
     UnsupportedEncodingError,
@@ -26,7 +26,6 @@ from .compression import (
 from .json_codec import (
     OutputForms,
     ParsedRequest,
-    Places,
     decode_request,
     document_too_large,
     encode_response,
@@ -39,10 +38,6 @@ if TYPE_CHECKING:
 
 _ACCEPTED = b"Accept-Encoding: gzip, deflate\r\n"
 _BINARY = b"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n"
-_RAW_FORMS = OutputForms(default=True)
-
-#: Tensors that share a lease begin at multiples of this, so that backends can read them in place.
-_ALIGNMENT_BYTES = 64
 
 
 class _Received(msgspec.Struct):
@@ -104,7 +99,7 @@ class InferEndpoint:
         try:
             return await self._run(http, config, received, model, version, trace)
         except StatusError as error:
-            return error_reply(error, TEXT if error.after_dispatch else JSON)
+            return infer_error(error)
 
     async def _run(
         self,
@@ -141,8 +136,7 @@ class InferEndpoint:
 
     def _admit(self, model: str, version: int | None) -> ModelConfig:
         config = self._dataplane.config(model, version)
-        policy = config.model_transaction_policy
-        if policy is not None and policy.decoupled:
+        if config.decoupled:
             raise UnsupportedError(
                 "HTTP end point doesn't support models with decoupled transaction policy"
             )
@@ -194,120 +188,59 @@ class InferEndpoint:
     def _deduce(
         self, received: _Received, config: ModelConfig, model: str, version: int | None
     ) -> ParsedRequest:
-        request = InferRequest(model, version, [])
-        tensor, prefix = raw_input(request, config, received.size)
-        request.inputs.append(tensor)
+        parsed, prefix = placing.deduce(config, model, version, received.size)
         if prefix:
             received.size += len(prefix)
             if isinstance(received.rest, BodyStream):
                 received.rest.prepend(prefix)
             else:
                 received.rest = memoryview(prefix + received.rest)
-        return ParsedRequest(request, [received.size], _RAW_FORMS)
+        return parsed
 
     async def _place(self, parsed: ParsedRequest, received: _Received) -> None:
         """Bring every input's bytes to where the worker finds them: large ones into a lease."""
-        if parsed.places is not None:
-            self._use_regions(parsed.request, parsed.places)
-        behind = inline = largest = 0
-        for tensor, size in zip(parsed.request.inputs, parsed.sizes, strict=True):
-            if size is None:
-                size = _size_here(tensor)
-            else:
-                behind += size
-                if size <= INLINE_LIMIT_BYTES:
-                    inline += size
-            largest = max(largest, size)
-        if behind != received.size:
-            check_sizes(parsed, received.size)
-        if inline > self._limit:  # they would all stay in the server's own memory
-            raise too_large(self._limit)
+        placing.use_regions(self._dataplane, parsed)
         rest = received.rest
-        if largest > INLINE_LIMIT_BYTES:
+        if placing.is_large(parsed, received.size, self._limit):
             stream = rest if isinstance(rest, BodyStream) else BodyStream(None, rest)
-            await self._place_large(parsed, stream)
+            await placing.stream_into_lease(self._dataplane, parsed, stream)
             return
         if isinstance(rest, BodyStream):  # many small tensors
-            rest = memoryview(await rest.read(behind))
-        at = 0
-        for tensor, size in zip(parsed.request.inputs, parsed.sizes, strict=True):
-            if size is not None:
-                tensor.data = rest[at : at + size]
-                at += size
-
-    def _use_regions(self, request: InferRequest, places: Places) -> None:
-        for index, place in places.inputs.items():
-            request.inputs[index].data = self._dataplane.use_region(request, place)
-        for index, place in places.outputs.items():
-            request.outputs[index].place = self._dataplane.use_region(request, place)
-
-    async def _place_large(self, parsed: ParsedRequest, stream: BodyStream) -> None:
-        request = parsed.request
-        sizes = [
-            _size_here(tensor) if declared is None else declared
-            for tensor, declared in zip(request.inputs, parsed.sizes, strict=True)
-        ]
-        offsets, total = _offsets(sizes)
-        lease = self._dataplane.lease(request.model, request.version, total)
-        request.leases.append(lease)
-        for tensor, declared, size, offset in zip(
-            request.inputs, parsed.sizes, sizes, offsets, strict=True
-        ):
-            if offset is None:
-                if declared is not None:
-                    tensor.data = memoryview(await stream.read(size))
-                continue
-            if declared is None:
-                lease.write(offset, cast("memoryview", tensor.data))
-            else:
-                await stream.read_into(_writer(lease, offset), size)
-            tensor.data = lease.span(offset, size)
+            rest = memoryview(await rest.read(received.size))
+        placing.place_inline(parsed, rest)
 
 
-def _size_here(tensor: Tensor) -> int:
-    """The bytes of a tensor that came with the document; a client's region has none of them."""
-    data = tensor.data
-    return len(data) if isinstance(data, memoryview) else 0
-
-
-def _writer(lease: Lease, offset: int) -> Callable[[int, memoryview], None]:
-    return lambda at, piece: lease.write(offset + at, piece)
-
-
-def _offsets(sizes: list[int]) -> tuple[list[int | None], int]:
-    """Where each large tensor begins in the lease they share, and the size of that lease."""
-    offsets: list[int | None] = []
-    total = 0
-    for size in sizes:
-        if size > INLINE_LIMIT_BYTES:
-            begin = -(-total // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-            offsets.append(begin)
-            total = begin + size
-        else:
-            offsets.append(None)
-    return offsets, total
+def infer_error(error: StatusError) -> Reply:
+    """The answer to an inference that failed once its document was being read."""
+    return error_reply(error, TEXT if error.after_dispatch else JSON)
 
 
 async def _reply(http: web.BaseRequest, response: InferResponse, forms: OutputForms) -> Reply:
-    if _is_large_document(response, forms):
+    if is_large_document(response, forms):
         document, buffers = await asyncio.get_running_loop().run_in_executor(
             None, encode_response, response, forms
         )
     else:
         document, buffers = encode_response(response, forms)
-    headers = _BINARY % len(document) if buffers else JSON
     accepted = http.headers.get("Accept-Encoding")
     if accepted is not None:
         encoding = accepted_encoding(accepted)
         if encoding != "identity":
             body = await compress([document, *buffers], encoding)
+            headers = content_headers(document, buffers)
             return Reply(200, body, headers + b"Content-Encoding: %b\r\n" % encoding.encode())
-    return Reply(200, document, headers, buffers)
+    return Reply(200, document, content_headers(document, buffers), buffers)
 
 
-def _is_large_document(response: InferResponse, forms: OutputForms) -> bool:
+def content_headers(document: bytes, buffers: list[memoryview]) -> bytes:
+    """The lines that say what the body of an answer is."""
+    return _BINARY % len(document) if buffers else JSON
+
+
+def is_large_document(response: InferResponse, forms: OutputForms) -> bool:
+    """Whether writing the document would take long enough to be a thread's work."""
     size = 0
     for tensor in response.outputs:
         if not forms.is_binary(tensor.name):
-            size += _size_here(tensor)
+            size += placing.size_here(tensor)
     return size > THREAD_LIMIT_BYTES

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from ...ipc.errors import UnavailableError
-from .reply import TEXT, Reply, error_body
+from .connection import Connection
+from .lean import Ends, LeanConnection
+from .lean_infer import LeanInfer
 
 #: As in Triton.
 _BACKLOG = 1024
@@ -19,37 +20,38 @@ _BACKLOG = 1024
 #: aiohttp takes 0 for "as long as it takes".
 _MIN_TIMEOUT_SECS = 0.01
 
+#: Ten years, which is as long as a connection lasts that nobody ends.
+_NEVER_SECS = 10 * 365 * 86400.0
+
+_OPTIONS: dict[str, Any] = {
+    "auto_decompress": False,  # aiohttp would not bound it
+}
+_NO_LOG: dict[str, Any] = {"access_log": None}
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class _Connection(web.RequestHandler):
-    """aiohttp's connection, with the protocol's form of errors for what is not even HTTP."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer a request that could not be read, and close the connection."""
-        words = (message or HTTPStatus(status).phrase).splitlines()[0].rstrip(": ")
-        return Reply(status, error_body(words), TEXT, closing=True)
 
 
 class _Connections(web.Server):
     """aiohttp's set of open connections, made of ours."""
 
-    def __init__(self, handler: Handler, **options: Any) -> None:
+    def __init__(self, handler: Handler, lean: LeanInfer | None) -> None:
         # A client that goes away cancels its request.
-        super().__init__(handler, handler_cancellation=True, **options)
-        self._options = options
+        super().__init__(handler, handler_cancellation=True)
+        self._lean = lean
 
     def __call__(self) -> web.RequestHandler:
         """Called for each new connection."""
-        return _Connection(self, loop=self._loop, **self._options)
+        if self._lean is None:
+            return Connection(self, loop=self._loop, **_OPTIONS, **_NO_LOG)
+        return LeanConnection(
+            self._lean,
+            self,
+            loop=self._loop,
+            access_log_class=Ends,
+            # It knows only what it is lent, and so not whether a connection is idle.
+            keepalive_timeout=_NEVER_SECS,
+            **_OPTIONS,
+        )
 
 
 class Listener:
@@ -62,8 +64,10 @@ class Listener:
         port: int,
         reuse_port: bool = False,
         tls: ssl.SSLContext | None = None,
+        lean: LeanInfer | None = None,
     ) -> None:
         self._handler = handler
+        self._lean = lean
         self._address = address
         self._port = port
         self._reuse_port = reuse_port
@@ -77,11 +81,7 @@ class Listener:
 
     async def start(self) -> int:
         """Listen, and return the port. Raises UnavailableError when it is taken."""
-        connections = _Connections(
-            self._handler,
-            access_log=None,
-            auto_decompress=False,  # aiohttp would not bound it
-        )
+        connections = _Connections(self._handler, self._lean)
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextvars import ContextVar
 from http import HTTPStatus
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 JSON = b"Content-Type: application/json\r\n"
 TEXT = b"Content-Type: text/plain\r\n"
+
+#: What says that the connection ends with this answer.
+CLOSE = b"Connection: close\r\n"
 
 #: Header lines that the answer to the current request carries besides its own.
 EXTRA_LINES: ContextVar[bytes] = ContextVar("extra_lines", default=b"")
@@ -75,6 +79,9 @@ class Reply(web.StreamResponse):
         self._lines = headers
         self._content = body
         self._views = views
+        self._size = len(body)
+        for view in views:
+            self._size += len(view)
         self._closing = closing
         #: Where the sending is noted, which also ends the trace.
         self.trace: RequestTrace | None = None
@@ -109,24 +116,22 @@ class Reply(web.StreamResponse):
             self.trace.stamp("HTTP_SEND_START")
         if not request.keep_alive:
             self._closing = True
-        size = len(self._content)
-        for view in self._views:
-            size += len(view)
-        head = b"%b%bContent-Length: %d\r\n%b\r\n" % (
-            STATUS_LINE[self._code],
-            self._lines,
-            size,
-            self._connection(request),
-        )
+        lines = self._connection(request)
         if request.method == "HEAD":
-            transport.write(head)
-        elif size <= _JOIN_LIMIT_BYTES:
+            transport.write(self._head(lines))
+        else:
+            self.write_to(transport, lines)
+        return self._writer
+
+    def write_to(self, transport: asyncio.WriteTransport, lines: bytes = b"") -> None:
+        """Write the whole answer, with these header lines besides its own."""
+        head = self._head(lines)
+        if self._size <= _JOIN_LIMIT_BYTES:
             transport.write(b"".join((head, self._content, *self._views)))
         else:
             transport.write(head + self._content)
             for view in self._views:
                 transport.write(view)
-        return self._writer
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait until the client has taken enough of it that memory does not fill up."""
@@ -138,10 +143,18 @@ class Reply(web.StreamResponse):
                 self.trace.stamp("HTTP_SEND_END")
                 self.trace.end()
 
+    def _head(self, lines: bytes) -> bytes:
+        return b"%b%bContent-Length: %d\r\n%b\r\n" % (
+            STATUS_LINE[self._code],
+            self._lines,
+            self._size,
+            lines,
+        )
+
     def _connection(self, request: web.BaseRequest) -> bytes:
         extra = EXTRA_LINES.get()
         if self._closing:
-            return extra + b"Connection: close\r\n"
+            return extra + CLOSE
         if request.version.minor == 0:
             return extra + b"Connection: keep-alive\r\n"
         return extra

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..forwarding import HeaderForwarding
 from .app import App
 from .cors import Cors
+from .lean_infer import LeanInfer
 from .listener import Listener
 from .load_report import no_metrics
 
@@ -39,7 +40,10 @@ class HttpServer:
     ) -> None:
         forwarding = HeaderForwarding(header_forward_pattern) if header_forward_pattern else None
         self._app = App(dataplane, controlplane, access, max_input_size, forwarding, cors, metrics)
-        self._listener = Listener(self._app, address, port, reuse_port, tls)
+        lean = None
+        if cors is None:  # its answers carry more than the lean path knows of
+            lean = LeanInfer(self._app, dataplane, access, max_input_size, forwarding)
+        self._listener = Listener(self._app, address, port, reuse_port, tls, lean)
 
     def __repr__(self) -> str:
         return f"<HttpServer {self._listener!r}, {self._app!r}>"

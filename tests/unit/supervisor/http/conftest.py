@@ -92,6 +92,16 @@ CONFIGS = {
 
 
 @dataclass
+class Asked:
+    """A request that is being answered."""
+
+    task: asyncio.Task[None]
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+
+@dataclass
 class FakeDataPlane:
     """Answers every request with its own inputs; IN becomes OUT.
 
@@ -147,6 +157,21 @@ class FakeDataPlane:
             for tensor in request.inputs
         ]
         return InferResponse(request.model, 1, request.id, outputs)
+
+    def ask(self, request: InferRequest, on_response: Callable[[InferResponse], None]) -> Asked:
+        """The same, for the lean path."""
+
+        if request.model == "crash":
+            raise KeyError("a secret of the implementation")
+
+        async def answer() -> None:
+            try:
+                response = await self.infer(request)
+            except StatusError as error:
+                response = InferResponse(request.model, 1, request.id, error=error)
+            on_response(response)
+
+        return Asked(asyncio.get_running_loop().create_task(answer()))
 
     def read(self, tensor: Tensor) -> memoryview:
         """The bytes of a request's tensor, wherever they are."""
@@ -267,6 +292,8 @@ class Served:
     data: FakeDataPlane
     control: FakeControlPlane
     loop: Loop
+    #: Headers that every request has, besides its own.
+    headers: dict[str, str] = field(default_factory=dict)
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -274,7 +301,7 @@ class Served:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECS)
         try:
-            connection.request(method, path, body, headers or {})
+            connection.request(method, path, body, self.headers | (headers or {}))
             response = connection.getresponse()
             return Answer(response.status, response.reason, dict(response.headers), response.read())
         finally:
@@ -321,8 +348,12 @@ def loop() -> Iterator[Loop]:
     loop.close()
 
 
-@pytest.fixture
-def served(loop: Loop) -> Iterator[Served]:
+#: What has an encoding is nothing for the lean path, and answered alike.
+PATHS: dict[str, dict[str, str]] = {"lean": {}, "aiohttp": {"Content-Encoding": "identity"}}
+
+
+@pytest.fixture(params=PATHS)
+def served(loop: Loop, request: pytest.FixtureRequest) -> Iterator[Served]:
     data, control = FakeDataPlane(), FakeControlPlane()
     server = HttpServer(
         cast("Any", data),
@@ -334,5 +365,5 @@ def served(loop: Loop) -> Iterator[Served]:
         max_input_size=MAX_INPUT_SIZE,
     )
     port = loop.run(server.start())
-    yield Served(server, port, data, control, loop)
+    yield Served(server, port, data, control, loop, PATHS[request.param])
     loop.run(server.stop(1))

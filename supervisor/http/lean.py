@@ -1,0 +1,230 @@
+"""The lean path: small, plain inferences are read and answered without aiohttp, on its own
+connections.
+
+aiohttp serves the whole protocol and is the reference for it. What it costs an inference is its
+generality: a task, a context, a stream and a dozen objects for each request. So this connection
+looks at the head of each request. A plain inference it takes itself: from the bytes to the data
+plane, and from the answer to the transport, in two plain calls. Every other request is lent to
+aiohttp, which is this same connection's other half, byte by byte until its end; then the connection
+is ours again. A request whose end is in doubt goes to aiohttp together with all that follows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from .connection import Connection
+from .head import MOST_BYTES, Head, may_begin
+from .reply import CLOSE, Reply
+
+if TYPE_CHECKING:
+    from ..dataplane import Stream
+    from .lean_infer import LeanInfer
+
+#: Bodies up to this size are taken here; larger ones aiohttp reads straight into shared memory.
+MOST_BODY_BYTES = 256 * 1024
+
+#: So much may lie here unread while something else is under way; then the client has to wait.
+_MOST_UNREAD_BYTES = 256 * 1024
+
+
+class State(Enum):
+    """Whose turn it is on a connection."""
+
+    #: Between two requests, or in the head of the next one.
+    IDLE = "idle"
+    #: An inference is ours, and its body is still coming.
+    BODY = "body"
+    #: An inference is with the data plane.
+    RUNNING = "running"
+    #: It is answered, and its client is slow in taking the answer.
+    SENDING = "sending"
+    #: aiohttp has a part of a request.
+    LENDING = "lending"
+    #: aiohttp has a whole request, and has not answered it.
+    LENT = "lent"
+    #: aiohttp has answered a request before it had all of it.
+    ANSWERED = "answered"
+    #: Everything that comes is for aiohttp.
+    GIVEN = "given"
+    #: There is no connection any more.
+    CLOSED = "closed"
+
+
+class Ends(AbstractAccessLogger):
+    """Is told by aiohttp when it has answered a request, and tells the request's connection."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """A response is written to its end."""
+        connection: object = request.protocol
+        if isinstance(connection, LeanConnection):
+            connection.returned(bool(response.keep_alive))
+
+
+class LeanConnection(Connection):
+    """One connection. Its bytes are read here first."""
+
+    __slots__ = ("_head", "_lean", "_left", "_received", "_state", "_stream")
+
+    def __init__(self, lean: LeanInfer, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._lean = lean
+        self._state = State.IDLE
+        #: What has come and is nobody's yet.
+        self._received = b""
+        #: The request that is ours.
+        self._head: Head | None = None
+        #: How many bytes of the request that is lent are still to come.
+        self._left = 0
+        self._stream: Stream | None = None
+
+    def __repr__(self) -> str:
+        return f"<LeanConnection {self._state.value}, {len(self._received)} bytes unread>"
+
+    # --- what asyncio calls -----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come; none when aiohttp wants to look at its own again."""
+        if self._state is State.GIVEN or not data:
+            super().data_received(data)
+            return
+        self._received = self._received + data if self._received else data
+        self._proceed()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone, and so is its interest in an answer."""
+        state, self._state = self._state, State.CLOSED
+        if state is State.RUNNING and self._stream is not None:
+            self._stream.cancel()
+        super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """The client has taken what was written."""
+        super().resume_writing()
+        if self._state is State.SENDING:
+            self._state = State.IDLE
+            self._proceed()
+
+    # --- the lean path ----------------------------------------------------------------------------
+
+    def answered(self, reply: Reply) -> None:
+        """The data plane has answered the inference that runs."""
+        self._answer(reply)
+        self._proceed()
+
+    def _proceed(self) -> None:
+        """Do what can be done with the bytes that are here."""
+        while self._received:
+            if self._state is State.IDLE:
+                if not self._read_head():
+                    break
+            elif self._state is State.BODY:
+                assert self._head is not None
+                if len(self._received) < self._head.length:
+                    break
+                self._run(self._head)
+            elif self._state in (State.LENDING, State.ANSWERED):
+                self._lend()
+            else:
+                break
+        self._bound_unread()
+
+    def _read_head(self) -> bool:
+        """Decide about the next request; False when its head is not whole."""
+        received = self._received
+        end = received.find(b"\r\n\r\n") + 4
+        if end < 4 and may_begin(received):
+            return False
+        head = self._lean.head(received[:end]) if 4 <= end <= MOST_BYTES else None
+        if head is None:
+            self._give()
+        elif head.inference is not None and self._takes(head):
+            self._received = received[end:]
+            self._head = head
+            self._state = State.BODY
+            if not head.length:
+                self._run(head)
+        else:
+            self._left = end + head.length
+            self._state = State.LENDING
+        return True
+
+    def _takes(self, head: Head) -> bool:
+        assert head.inference is not None
+        return head.length <= MOST_BODY_BYTES and self._lean.takes(
+            head.inference, cast("tuple[str, ...]", self.peername or ("",))[0]
+        )
+
+    def _run(self, head: Head) -> None:
+        """Hand an inference to the data plane; what it refuses is answered at once."""
+        assert head.inference is not None
+        body = self._received[: head.length]
+        self._received = self._received[head.length :]
+        self._head = None
+        self._state = State.RUNNING
+        outcome = self._lean.run(head.inference, body, self)
+        if isinstance(outcome, Reply):
+            self._answer(outcome)
+        else:
+            self._stream = outcome
+
+    def _answer(self, reply: Reply) -> None:
+        self._stream = None
+        transport = self.transport
+        if self._state is State.CLOSED or transport is None or transport.is_closing():
+            return
+        if not reply.keep_alive or self._lean.is_draining:
+            reply.write_to(transport, CLOSE)
+            self._state = State.CLOSED
+            transport.close()
+            return
+        reply.write_to(transport)
+        self._state = State.SENDING if self.writing_paused else State.IDLE
+
+    # --- aiohttp's part ---------------------------------------------------------------------------
+
+    def returned(self, keep_alive: bool) -> None:
+        """aiohttp has answered the request that it was lent."""
+        if not keep_alive:
+            self._state = State.GIVEN if self._state is not State.CLOSED else State.CLOSED
+        elif self._state is State.LENT:
+            self._state = State.IDLE
+            self._proceed()
+        elif self._state is State.LENDING:
+            self._state = State.ANSWERED
+
+    def _lend(self) -> None:
+        """Let aiohttp have what has come of the request that is its."""
+        piece = self._received[: self._left]
+        self._received = self._received[self._left :]
+        self._left -= len(piece)
+        if not self._left:
+            self._state = State.LENT if self._state is State.LENDING else State.IDLE
+        super().data_received(piece)
+
+    def _give(self) -> None:
+        """Let aiohttp have everything from here on."""
+        received, self._received = self._received, b""
+        self._state = State.GIVEN
+        super().data_received(received)
+
+    def _bound_unread(self) -> None:
+        """Have a client wait that sends on while it is not its turn."""
+        transport = self.transport
+        if transport is None or self._state is State.GIVEN:
+            return
+        if self._state in (State.RUNNING, State.SENDING, State.LENT):
+            if len(self._received) > _MOST_UNREAD_BYTES:
+                _pause(transport)
+        elif self._state in (State.IDLE, State.BODY) and not transport.is_reading():
+            transport.resume_reading()
+
+
+def _pause(transport: asyncio.ReadTransport) -> None:
+    if transport.is_reading():
+        transport.pause_reading()

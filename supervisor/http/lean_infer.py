@@ -1,0 +1,171 @@
+"""Inferences of the lean path: from a head and a body to the data plane, and from its response to
+the answer. The rules and the answers are those of infer.py, which the two share where they can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from ...ipc.errors import InternalError, StatusError
+from ..access import Access, Peer
+from ..forwarding import HeaderForwarding
+from ..request import InferResponse
+from . import placing
+from .head import Head, Inference, parse
+from .infer import content_headers, infer_error, is_large_document
+from .json_codec import OutputForms, ParsedRequest, decode_request, encode_response
+from .reply import TEXT, Reply, error_reply
+
+if TYPE_CHECKING:
+    from ..dataplane import DataPlane, Stream
+    from .app import App
+
+_logger = logging.getLogger(__name__)
+
+#: A client sends the same head again and again: so many of them are understood only once.
+_MOST_HEADS = 512
+
+
+class Asker(Protocol):
+    """The connection that an inference came on."""
+
+    def answered(self, reply: Reply) -> None:
+        """Its answer is here."""
+        ...
+
+
+class LeanInfer:
+    """What all lean connections of a server share."""
+
+    def __init__(
+        self,
+        app: App,
+        dataplane: DataPlane,
+        access: Access,
+        max_input_size: int,
+        forwarding: HeaderForwarding | None = None,
+    ) -> None:
+        self._app = app
+        self._dataplane = dataplane
+        self._access = access
+        self._limit = max_input_size
+        self._forwarding = forwarding
+        self._heads: dict[bytes, Head] = {}
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether each connection ends with its next answer."""
+        return self._app.is_draining
+
+    def head(self, data: bytes) -> Head | None:
+        """What a head says; None for one that is not of the plain ones."""
+        found = self._heads.get(data)
+        if found is not None:
+            return found
+        read = parse(data)
+        if read is not None and read.inference is not None:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            self._heads[data] = read
+        return read
+
+    def takes(self, inference: Inference, address: str) -> bool:
+        """Whether the inference is for the lean path: nothing is to be said against it yet, and
+        nobody follows it.
+        """
+        if self._dataplane.traces.on:
+            return False
+        try:
+            config = self._dataplane.config(inference.model, inference.version)
+        except StatusError:
+            return False
+        if config.decoupled:
+            return False
+        if not self._access.guards_everything:
+            return True
+        headers = tuple(
+            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+            for name, value in inference.headers
+        )
+        return self._access.decide("inference", False, Peer(address, headers)) is None
+
+    def run(self, inference: Inference, body: bytes, connection: Asker) -> Stream | Reply:
+        """Hand an inference to the data plane, and its response to the connection as a reply,
+        later; a request that is wrong is answered at once.
+        """
+        self._app.begin()
+        try:
+            parsed = self._parse(inference, body)
+            answered = partial(self._answered, connection, parsed.forms)
+            return self._dataplane.ask(parsed.request, answered)
+        except StatusError as error:
+            self._app.end()
+            return infer_error(error)
+        except Exception:  # this request alone fails, and only the log has the traceback
+            self._app.end()
+            return _failed(inference.model)
+
+    def _parse(self, inference: Inference, body: bytes) -> ParsedRequest:
+        """The request, with its bytes in their places. Raises StatusError."""
+        model, version, cut = inference.model, inference.version, inference.document
+        view = memoryview(body)
+        if cut is None:
+            document, rest = view, view[:0]
+        else:
+            document, rest = view[:cut], view[cut:]
+        if len(document):
+            parsed = decode_request(document, model, version, self._limit)
+        else:
+            config = self._dataplane.config(model, version)
+            parsed, prefix = placing.deduce(config, model, version, len(rest))
+            if prefix:
+                rest = memoryview(prefix + rest)
+        if self._forwarding is not None:
+            headers = ((name.decode(), value) for name, value in inference.headers)
+            parsed.request.parameters.update(self._forwarding.collect(headers))
+        try:
+            placing.use_regions(self._dataplane, parsed)
+            if placing.is_large(parsed, len(rest), self._limit):
+                placing.place_in_lease(self._dataplane, parsed, rest)
+            else:
+                placing.place_inline(parsed, rest)
+        except BaseException:  # the data plane never saw the request, so its leases are ours
+            for lease in parsed.request.leases:
+                lease.release()
+            raise
+        return parsed
+
+    def _answered(self, connection: Asker, forms: OutputForms, response: InferResponse) -> None:
+        """The response is here: write it, on a thread where that takes long."""
+        if response.error is None and is_large_document(response, forms):
+            loop = asyncio.get_running_loop()
+            written = loop.run_in_executor(None, _reply, response, forms)
+            written.add_done_callback(lambda done: self._done(connection, done.result()))
+        else:
+            self._done(connection, _reply(response, forms))
+
+    def _done(self, connection: Asker, reply: Reply) -> None:
+        self._app.end()
+        connection.answered(reply)
+
+
+def _reply(response: InferResponse, forms: OutputForms) -> Reply:
+    """The answer that a response makes. Raises nothing."""
+    if response.error is not None:
+        return infer_error(response.error)
+    try:
+        document, buffers = encode_response(response, forms)
+    except StatusError as error:
+        error.after_dispatch = True
+        return infer_error(error)
+    except Exception:  # this request alone fails, and only the log has the traceback
+        return _failed(response.model)
+    return Reply(200, document, content_headers(document, buffers), buffers)
+
+
+def _failed(model: str) -> Reply:
+    _logger.exception("an inference of '%s' failed", model)
+    return error_reply(InternalError("the server failed; its log says why"), TEXT)
