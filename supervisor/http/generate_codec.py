@@ -130,8 +130,7 @@ def _fit(name: str, dims: Sequence[int], count: int) -> list[int]:
 def encode_response(response: InferResponse) -> bytes:
     """Write a response as a flat object with sorted keys; a single element stands without its list.
 
-    Raises InternalError when an output's size does not match its shape, InvalidArgumentError for a
-    data type that JSON cannot carry.
+    Raises InternalError when an output's size does not match its shape.
     """
     members: dict[str, Any] = {
         key: json_parameter(value) for key, value in response.parameters.items()

@@ -27,6 +27,8 @@ class OutputForms(msgspec.Struct, frozen=True):
 
     named: dict[str, bool] = {}
     default: bool = False
+    #: The outputs whose strings are to be written in base64.
+    in_base64: frozenset[str] = frozenset()
 
     def is_binary(self, name: str) -> bool:
         """Whether this output goes behind the document instead of into it."""
@@ -94,16 +96,21 @@ def decode_request(
     if not document.outputs:
         return ParsedRequest(request, sizes, _DEFAULT_FORMS[binary_output], places)
     named: dict[str, bool] = {}
+    in_base64: list[str] = []
     for index, output in enumerate(document.outputs):
         given = output.parameters
         if given.shared_memory_region is not UNSET:
             places = places or Places()
             places.outputs[index] = given.place()
         named[output.name] = given.binary_data
+        if given.binary_encoding is not UNSET:
+            _check_output_encoding(output.name, given)
+            in_base64.append(output.name)
         request.outputs.append(RequestedOutput(output.name, given.classification))
     if len(named) != len(request.outputs):
         _refuse_duplicates(request, "output", [output.name for output in request.outputs])
-    return ParsedRequest(request, sizes, OutputForms(named, binary_output), places)
+    forms = OutputForms(named, binary_output, frozenset(in_base64))
+    return ParsedRequest(request, sizes, forms, places)
 
 
 _DEFAULT_FORMS = {False: OutputForms(), True: OutputForms(default=True)}
@@ -114,12 +121,41 @@ def _input(entry: json_document.InputEntry, limit: int) -> tuple[Tensor, int | N
     if not _is_datatype(datatype):
         raise InvalidArgumentError(f"invalid datatype for input {name}")
     declared = entry.parameters.binary_data_size
+    in_base64 = entry.parameters.binary_encoding is not UNSET
+    if in_base64:
+        _check_input_encoding(entry)
     if entry.parameters.shared_memory_region is not UNSET:
         return Tensor(name, datatype, tuple(shape), _EMPTY), None
     if declared is UNSET:
-        data = json_tensor.decode(name, datatype, shape, entry.data, limit)
+        data = json_tensor.decode(name, datatype, shape, entry.data, limit, in_base64=in_base64)
         return Tensor(name, datatype, tuple(shape), data), None
     return Tensor(name, datatype, tuple(shape), _EMPTY), declared
+
+
+def _check_input_encoding(entry: json_document.InputEntry) -> None:
+    what = f"input '{entry.name}'"
+    _check_encoding(what, entry.parameters.binary_encoding)
+    if entry.datatype != "BYTES" or entry.data is UNSET:
+        raise InvalidArgumentError(
+            f"{what} can only have a 'binary_encoding' if it is BYTES in 'data'"
+        )
+
+
+def _check_output_encoding(name: str, given: json_document.OutputParameters) -> None:
+    what = f"output '{name}'"
+    _check_encoding(what, given.binary_encoding)
+    region = given.shared_memory_region is not UNSET
+    if given.binary_data or given.classification or region:
+        other = "classification" if given.classification else "binary_data"
+        raise InvalidArgumentError(
+            f"{what} can't set both 'binary_encoding' and "
+            f"'{'shared_memory_region' if region else other}'"
+        )
+
+
+def _check_encoding(what: str, encoding: object) -> None:
+    if encoding != "base64":
+        raise InvalidArgumentError(f"{what} has 'binary_encoding' '{encoding}', expected 'base64'")
 
 
 def _is_datatype(name: str) -> TypeGuard[DataType]:
@@ -192,7 +228,7 @@ def encode_response(response: InferResponse, forms: OutputForms) -> tuple[bytes,
     """Write a response: its document, and the binary outputs that follow it, in order.
 
     The memoryviews are the response's own. Raises InternalError when an output's size does not
-    match its shape, InvalidArgumentError for a data type that JSON cannot carry.
+    match its shape.
     """
     buffers: list[memoryview] = []
     outputs: list[dict[str, Any]] = []
@@ -211,7 +247,10 @@ def encode_response(response: InferResponse, forms: OutputForms) -> tuple[bytes,
             if size:
                 buffers.append(data)
         else:
-            entry["data"] = orjson.Fragment(json_tensor.encode(tensor))
+            in_base64 = tensor.name in forms.in_base64 and tensor.datatype == "BYTES"
+            if in_base64:
+                entry["parameters"] = {"binary_encoding": "base64"}
+            entry["data"] = orjson.Fragment(json_tensor.encode(tensor, in_base64=in_base64))
         outputs.append(entry)
     document: dict[str, Any] = {"id": response.id} if response.id else {}
     document["model_name"] = response.model

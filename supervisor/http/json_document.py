@@ -24,12 +24,13 @@ Unsigned = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class InputParameters(msgspec.Struct, frozen=True):
-    """What an input says about the place of its data."""
+    """What an input says about the place and the form of its data."""
 
     binary_data_size: Unsigned | UnsetType = UNSET
     shared_memory_region: str | UnsetType = UNSET
     shared_memory_byte_size: Unsigned = 0
     shared_memory_offset: Unsigned = 0
+    binary_encoding: str | UnsetType = UNSET
 
     def place(self) -> Place:
         """Where in a client's region the data are; only when that is set."""
@@ -54,6 +55,7 @@ class OutputParameters(msgspec.Struct, frozen=True):
     shared_memory_region: str | UnsetType = UNSET
     shared_memory_byte_size: Unsigned = 0
     shared_memory_offset: Unsigned = 0
+    binary_encoding: str | UnsetType = UNSET
 
     def place(self) -> Place:
         """Where in a client's region the output goes; only when that is set."""
@@ -163,7 +165,9 @@ def _read_input(entry: dict[str, Any]) -> InputEntry:
         name=string(_member(entry, "name"), "name"),
         datatype=string(_member(entry, "datatype"), "datatype"),
         shape=[unsigned(extent, "Unable to parse 'shape'") for extent in _array(entry, "shape")],
-        parameters=InputParameters(size, *_read_place(parameters)),
+        parameters=InputParameters(
+            size, *_read_place(parameters), _read_binary_encoding(parameters)
+        ),
         data=data,
     )
 
@@ -178,7 +182,8 @@ def _read_output(entry: dict[str, Any]) -> OutputEntry:
         classes = unsigned(parameters["classification"], "Unable to set 'classification'")
     if "binary_data" in parameters:
         binary = boolean(parameters["binary_data"], "Unable to parse 'binary_data'")
-    return OutputEntry(name, OutputParameters(classes, binary, *_read_place(parameters)))
+    encoding = _read_binary_encoding(parameters)
+    return OutputEntry(name, OutputParameters(classes, binary, *_read_place(parameters), encoding))
 
 
 def _read_place(parameters: dict[str, Any]) -> tuple[str | UnsetType, int, int]:
@@ -193,6 +198,12 @@ def _read_place(parameters: dict[str, Any]) -> tuple[str | UnsetType, int, int]:
         unsigned(byte_size, "Unable to parse 'shared_memory_byte_size'"),
         unsigned(offset, "Unable to parse 'shared_memory_offset'"),
     )
+
+
+def _read_binary_encoding(parameters: dict[str, Any]) -> str | UnsetType:
+    if "binary_encoding" not in parameters:
+        return UNSET
+    return string(parameters["binary_encoding"], "binary_encoding")
 
 
 def check_source(data: object, size: object, region: object) -> None:

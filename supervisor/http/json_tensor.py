@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 import struct
 from array import array
+from base64 import b64encode
 from itertools import chain
 from typing import Any, cast
 
@@ -38,6 +40,8 @@ _JSON_TYPES: dict[str, _JsonTypes] = {
     "INT16": _SIGNED,
     "INT32": _SIGNED,
     "INT64": _SIGNED,
+    "FP16": _DOUBLE,
+    "BF16": _DOUBLE,
     "FP32": _DOUBLE,
     "FP64": _DOUBLE,
 }
@@ -53,11 +57,15 @@ _TYPECODES = {
     "INT16": "h",
     "INT32": "i",
     "INT64": "q",
+    "FP16": "d",
+    "BF16": "d",
     "FP32": "f",
     "FP64": "d",
 }
 _WIDEST = {"I": "q", "U": "Q"}
-_FLOATS = {"FP32": np.float32, "FP64": np.float64}
+_FLOATS = ("FP16", "BF16", "FP32", "FP64")
+#: Neither the array module nor orjson knows them: they go by way of double.
+_HALVES = ("FP16", "BF16")
 
 _TOO_DEEP = f"JSON nesting depth exceeds maximum allowed limit ({MAX_NESTING})"
 _TOO_MANY = "Unable to parse 'data': Shape does not match true shape of 'data' field"
@@ -69,28 +77,31 @@ def too_deep() -> InvalidArgumentError:
     return InvalidArgumentError(_TOO_DEEP)
 
 
-def decode(name: str, datatype: str, shape: list[int], value: object, limit: int) -> memoryview:
+def decode(
+    name: str,
+    datatype: str,
+    shape: list[int],
+    value: object,
+    limit: int,
+    *,
+    in_base64: bool = False,
+) -> memoryview:
     """Turn the parsed `data` member of an input into the tensor's bytes.
 
     Nesting need not match the shape, only the number of elements counts. BYTES are not counted
     here: that is the data plane's check, as it is for framed strings from other frontends. Integers
     beyond the data type's range wrap. Raises InternalError, as Triton's JSON layer does, when
-    an element has the wrong type or their number is wrong, and InvalidArgumentError for what JSON
-    cannot carry and for more than `limit` bytes.
+    an element has the wrong type or their number is wrong, and InvalidArgumentError for more than
+    `limit` bytes and for strings that are not the base64 that they should be.
     """
     count = _element_count(name, shape)
     if count == 0:
         return memoryview(b"")
-    if datatype in ("FP16", "BF16"):
-        raise InvalidArgumentError(
-            f"receiving {datatype} data via JSON is not supported. "
-            f"Please use the binary data format for input {name}"
-        )
     if datatype != "BYTES":
         _check_size(name, _byte_size(name, count, ELEMENT_SIZE[datatype]), limit)
     elements, kinds = _flatten(value)
     if datatype == "BYTES":
-        return memoryview(_frame(name, elements, kinds, limit))
+        return memoryview(_frame(name, elements, kinds, limit, in_base64))
     if len(elements) > count:
         raise InternalError(_TOO_MANY)
     packed = _pack(datatype, elements, kinds)
@@ -99,20 +110,15 @@ def decode(name: str, datatype: str, shape: list[int], value: object, limit: int
     return packed
 
 
-def encode(tensor: Tensor) -> bytes:
+def encode(tensor: Tensor, *, in_base64: bool = False) -> bytes:
     """Write an output's elements as a flat JSON list.
 
-    A FP32 is written as the double it equals, as Triton does, so readers get its exact value. NaN
-    and the infinities become the bare tokens `NaN`, `Infinity`, `-Infinity`. Strings that are not
-    UTF-8 have their wrong bytes replaced by U+FFFD: the answer must stay JSON, and whoever wants
-    the bytes asks for binary data.
+    A FP32 is written as the double it equals, as Triton does, so readers get its exact value; so
+    are FP16 and BF16. NaN and the infinities become the bare tokens `NaN`, `Infinity`, `-Infinity`.
+    Strings that are not UTF-8 have their wrong bytes replaced by U+FFFD: the answer must stay JSON,
+    and whoever wants the bytes asks for base64 or binary data.
     """
     datatype = tensor.datatype
-    if datatype in ("FP16", "BF16"):
-        raise InvalidArgumentError(
-            f"sending {datatype} data via JSON is not supported. "
-            "Please use the binary data format for output"
-        )
     data = cast("memoryview", tensor.data)
     count = 1
     for extent in tensor.shape:
@@ -122,13 +128,16 @@ def encode(tensor: Tensor) -> bytes:
             strings = decode_bytes(data, count)
         except ValueError as error:
             raise _mismatch(tensor.name) from error
-        return orjson.dumps([element.decode("utf-8", "replace") for element in strings.tolist()])
+        elements: list[bytes] = strings.tolist()
+        if in_base64:
+            return orjson.dumps([b64encode(element).decode() for element in elements])
+        return orjson.dumps([element.decode("utf-8", "replace") for element in elements])
     if len(data) != count * ELEMENT_SIZE[datatype]:
         raise _mismatch(tensor.name)
     if datatype == "BOOL":
         return orjson.dumps((np.frombuffer(data, np.uint8) != 0).tolist())
     numbers: npt.NDArray[Any] = np.frombuffer(data, numpy_dtype(datatype))
-    if datatype in ("FP32", "FP64"):
+    if datatype in _FLOATS:
         numbers = numbers.astype(np.float64)
         if not np.isfinite(numbers).all():  # orjson would write null
             return json.dumps(numbers.tolist(), separators=(",", ":")).encode()
@@ -139,10 +148,10 @@ def encode(tensor: Tensor) -> bytes:
 
 def has_infinity(tensor: Tensor) -> bool:
     """Whether some element is infinite: said so, or too large for its type."""
-    dtype = _FLOATS.get(tensor.datatype)
-    return dtype is not None and bool(
-        np.isinf(np.frombuffer(cast("memoryview", tensor.data), dtype)).any()
-    )
+    if tensor.datatype not in _FLOATS:
+        return False
+    numbers = np.frombuffer(cast("memoryview", tensor.data), numpy_dtype(tensor.datatype))
+    return bool(np.isinf(numbers).any())
 
 
 def _mismatch(name: str) -> InternalError:
@@ -225,27 +234,44 @@ def _pack(datatype: str, elements: list[Any], kinds: set[type]) -> memoryview:
         except OverflowError:
             raise _wrong_type(wrong) from None
         return memoryview(numbers.astype(numpy_dtype(datatype)).tobytes())
+    if datatype in _HALVES:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, as a FP32 does
+            return memoryview(np.array(packed).astype(numpy_dtype(datatype)).tobytes())
     return memoryview(packed).cast("B")
 
 
-def _frame(name: str, elements: list[Any], kinds: set[type], limit: int) -> bytes:
+def _frame(name: str, elements: list[Any], kinds: set[type], limit: int, in_base64: bool) -> bytes:
     if kinds - {str}:
         raise InternalError(
             "Unable to parse JSON bytes array: attempt to access JSON non-string as string"
         )
     parts: list[bytes] = []
     for element in elements:
-        # Bytes that are no UTF-8 came in as surrogates and leave as they were.
-        try:
-            encoded = cast("str", element).encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            raise InternalError(
-                "Unable to parse 'data': The surrogate pair in string is invalid."
-            ) from None
+        encoded = _from_base64(name, element) if in_base64 else _encoded(element)
         parts += (_LENGTH.pack(len(encoded)), encoded)
     framed = b"".join(parts)
     _check_size(name, len(framed), limit)
     return framed
+
+
+def _encoded(element: str) -> bytes:
+    # Bytes that are no UTF-8 came in as surrogates and leave as they were.
+    try:
+        return element.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise InternalError(
+            "Unable to parse 'data': The surrogate pair in string is invalid."
+        ) from None
+
+
+def _from_base64(name: str, element: str) -> bytes:
+    try:
+        return binascii.a2b_base64(element, strict_mode=True)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"Unable to parse 'data': an element of input '{name}' is not base64, which its "
+            f"'binary_encoding' promises: {error}"
+        ) from None
 
 
 def _wrong_type(what: str) -> InternalError:

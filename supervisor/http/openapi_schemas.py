@@ -52,12 +52,19 @@ _REGION: Schema = {
     "shared_memory_byte_size": _NUMBER,
     "shared_memory_offset": _NUMBER,
 }
+_ENCODING: Schema = {
+    "binary_encoding": {
+        "type": "string",
+        "enum": ["base64"],
+        "description": "What the strings of BYTES in `data` are; without it they are text",
+    }
+}
 _INFER_INPUT = _object(
     {
         "name": _TEXT,
         "datatype": _DATATYPE,
         "shape": _SHAPE,
-        "parameters": _object({"binary_data_size": _NUMBER, **_REGION}),
+        "parameters": _object({"binary_data_size": _NUMBER, **_ENCODING, **_REGION}),
         "data": _DATA,
     },
     "name",
@@ -67,7 +74,9 @@ _INFER_INPUT = _object(
 _WANTED_OUTPUT = _object(
     {
         "name": _TEXT,
-        "parameters": _object({"classification": _NUMBER, "binary_data": _FLAG, **_REGION}),
+        "parameters": _object(
+            {"classification": _NUMBER, "binary_data": _FLAG, **_ENCODING, **_REGION}
+        ),
     },
     "name",
 )
@@ -76,7 +85,7 @@ _INFER_OUTPUT = _object(
         "name": _TEXT,
         "datatype": _DATATYPE,
         "shape": _SHAPE,
-        "parameters": _object({"binary_data_size": _NUMBER, **_REGION}),
+        "parameters": _object({"binary_data_size": _NUMBER, **_ENCODING, **_REGION}),
         "data": array({}),
     },
     "name",

@@ -51,6 +51,15 @@ def _error(status: str, message: str, headers: Mapping[str, str] = _JSON) -> Ans
     return {**gone, "status": status, "headers": dict(headers), "body": body}
 
 
+def _output(datatype: str, count: int, data: str) -> Answer:
+    """What replaces a refusal by the model 'types': its output in JSON."""
+    body = (
+        f'{{"model_name":"types","model_version":"1","outputs":[{{"name":"OUT_{datatype}",'
+        f'"datatype":"{datatype}","shape":[{count}],"data":[{data}]}}]}}'
+    )
+    return {"status": "200 OK", "headers": _JSON, "body": body}
+
+
 def _refusal(code: str, details: str) -> Answer:
     """What replaces a gRPC answer."""
     return {"code": code, "details": details, "message": ...}
@@ -425,6 +434,16 @@ _RESPONSES_GRPC = {
 }
 
 _DECIDED = {
+    **_decided(
+        "FP16 and BF16 are read and written as JSON",
+        {
+            "datatypes: FP16 JSON numbers": _output("FP16", 3, "0.0999755859375,1.0,-2.5"),
+            "datatypes: FP16 binary to JSON numbers": _output(
+                "FP16", 3, "0.0999755859375,-Infinity,2.0"
+            ),
+            "datatypes: BF16 binary to JSON numbers": _output("BF16", 2, "1.0,2.0"),
+        },
+    ),
     **_decided(
         "what is no HTTP/1.1 is refused with a reason",
         {

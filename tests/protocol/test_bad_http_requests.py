@@ -41,7 +41,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     models.identity(repository, "plain", dims=[4])
     models.identity(repository, "free", dims=[-1, -1])
     models.identity(repository, "strings", "TYPE_STRING")
-    models.identity(repository, "halves", "TYPE_FP16")
     models.identity_pair(repository, "pair")
     models.identity_pair(repository, "optional", second="optional: true")
     models.repeat(repository, "repeat")
@@ -444,23 +443,6 @@ def test_elements_that_are_no_strings_are_refused(server: RunningServer) -> None
     entry = tensor(datatype="BYTES", shape=[2], data=[1, 2])
     message = "Unable to parse JSON bytes array: attempt to access JSON non-string as string"
     check(post_json(server, url("strings"), inputs(entry)), 500, message)
-
-
-def test_half_precision_does_not_travel_as_json(server: RunningServer) -> None:
-    entry = tensor(datatype="FP16", shape=[2], data=[1, 2])
-    check(
-        post_json(server, url("halves"), inputs(entry)),
-        400,
-        "receiving FP16 data via JSON is not supported. Please use the binary data format for "
-        "input INPUT0",
-    )
-    entry = tensor(datatype="FP16", shape=[2], data=None, parameters={"binary_data_size": 4})
-    body, headers = with_binary(inputs(entry), b"\0\0\0\0")
-    answer = ask(server, "POST", url("halves"), body, headers)
-    assert (answer.status, answer.error) == (
-        400,
-        "sending FP16 data via JSON is not supported. Please use the binary data format for output",
-    )
 
 
 def test_lists_nested_too_deep_are_refused(server: RunningServer) -> None:

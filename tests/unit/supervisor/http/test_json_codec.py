@@ -385,3 +385,79 @@ def test_a_responses_parameters_come_before_its_outputs() -> None:
         b'{"model_name":"m","model_version":"3","parameters":{"s":"x","i":1,"b":true,"n":NaN,'
         b'"m":-Infinity},"outputs":[]}'
     )
+
+
+# --- base64 ---------------------------------------------------------------------------------------
+
+BASE64 = {"binary_encoding": "base64"}
+TEXT = {"name": "IN", "datatype": "BYTES", "shape": [1], "data": ["/w=="], "parameters": BASE64}
+
+
+@pytest.mark.parametrize("parameters", [{}, {"x": math.nan}])
+def test_bytes_may_be_given_and_asked_for_in_base64(parameters: dict[str, Any]) -> None:
+    # NaN sends the document to the patient reader.
+    outputs = [{"name": "OUT", "parameters": BASE64}, {"name": "PLAIN"}]
+    document = {"inputs": [TEXT], "parameters": parameters, "outputs": outputs}
+
+    parsed = decode(document)
+
+    data = parsed.request.inputs[0].data
+    assert isinstance(data, memoryview)
+    assert bytes(data) == b"\1\0\0\0\xff"
+    framed = memoryview(b"\1\0\0\0a")
+    tensors = [Tensor(name, "BYTES", (1,), framed) for name in ("OUT", "PLAIN")]
+    written, _ = encode_response(InferResponse("m", 1, "", tensors), parsed.forms)
+    first, second = json.loads(written)["outputs"]
+    assert (first["data"], first["parameters"]) == (["YQ=="], BASE64)
+    assert (second["data"], second.get("parameters")) == (["a"], None)
+
+
+def test_an_output_that_has_no_strings_is_written_as_always() -> None:
+    forms = OutputForms(in_base64=frozenset(["A"]))
+    written, _ = encode_response(InferResponse("m", 1, "", [tensor("A", 1)]), forms)
+    assert json.loads(written)["outputs"][0]["data"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"parameters": {"binary_encoding": "hex"}},
+            "input 'IN' has 'binary_encoding' 'hex', expected 'base64'",
+        ),
+        (
+            {"datatype": "INT8", "data": [1]},
+            "input 'IN' can only have a 'binary_encoding' if it is BYTES in 'data'",
+        ),
+        (
+            {"data": None, "parameters": {**BASE64, "binary_data_size": 4}},
+            "input 'IN' can only have a 'binary_encoding' if it is BYTES in 'data'",
+        ),
+    ],
+)
+def test_base64_is_for_bytes_in_json_alone(changes: dict[str, Any], message: str) -> None:
+    entry = {**TEXT, **changes}
+    if entry["data"] is None:
+        del entry["data"]
+    assert failure({"inputs": [entry]}, InvalidArgumentError) == message
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        ({"binary_data": True}, "binary_data"),
+        ({"classification": 1}, "classification"),
+        ({"shared_memory_region": "r", "shared_memory_byte_size": 1}, "shared_memory_region"),
+    ],
+)
+def test_an_output_in_base64_cannot_be_anything_else(other: dict[str, Any], name: str) -> None:
+    document = {"inputs": [INPUT], "outputs": [{"name": "A", "parameters": {**BASE64, **other}}]}
+    expected = f"output 'A' can't set both 'binary_encoding' and '{name}'"
+    assert failure(document, InvalidArgumentError) == expected
+
+
+def test_an_encoding_that_is_no_text_is_an_internal_error() -> None:
+    entry = {**TEXT, "parameters": {"binary_encoding": 64}}
+    assert failure({"inputs": [entry]}, InternalError) == (
+        "Unable to parse 'binary_encoding': attempt to access JSON non-string as string"
+    )

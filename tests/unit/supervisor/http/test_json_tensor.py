@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from typing import Any
@@ -46,6 +47,8 @@ def test_nesting_need_not_match_the_shape(value: object) -> None:
         ("INT16", -32768),
         ("INT32", -(2**31)),
         ("INT64", -(2**63)),
+        ("FP16", 65504.0),
+        ("BF16", 2.0**127),
         ("FP32", 1.5),
         ("FP64", 0.1),
     ],
@@ -126,15 +129,23 @@ def test_too_few_values_are_refused() -> None:
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "BF16"])
-def test_half_precision_does_not_travel_as_json(datatype: Any) -> None:
-    with pytest.raises(InvalidArgumentError) as error:
-        decode(datatype, [1], [1.0])
-    assert error.value.message == (
-        f"receiving {datatype} data via JSON is not supported. "
-        "Please use the binary data format for input IN"
-    )
-    with pytest.raises(InvalidArgumentError, match=f"sending {datatype} data via JSON"):
-        json_tensor.encode(Tensor("OUT", datatype, (1,), memoryview(b"\0\0")))
+def test_half_precision_is_rounded_to_the_nearest_and_written_exactly(datatype: Any) -> None:
+    values = [0.1, -1.5, 3, float("inf"), 1e6 if datatype == "FP16" else 1e39]
+    with np.errstate(over="ignore"):
+        expected = np.array(values, np.float64).astype(numpy_dtype(datatype))
+
+    packed = decode(datatype, [5], values)
+
+    assert packed == expected.tobytes()
+    text = json_tensor.encode(Tensor("OUT", datatype, (5,), memoryview(packed)))
+    assert json.loads(text) == [float(value) for value in expected]
+    assert float(expected[4]) == float("inf")
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16"])
+def test_half_precision_takes_numbers_alone(datatype: str) -> None:
+    with pytest.raises(InternalError, match="non-number as double"):
+        decode(datatype, [1], ["1"])
 
 
 def nested(depth: int) -> list[Any]:
@@ -258,3 +269,19 @@ def test_text_survives_the_way_out_and_back(values: list[str]) -> None:
     framed = encode_bytes(values)
     text = json_tensor.encode(Tensor("OUT", "BYTES", (len(values),), memoryview(framed)))
     assert decode("BYTES", [len(values)], json.loads(text)) == framed
+
+
+@given(st.lists(st.binary()))
+def test_base64_carries_any_bytes_both_ways(values: list[bytes]) -> None:
+    framed = encode_bytes(values)
+    tensor = Tensor("OUT", "BYTES", (len(values),), memoryview(framed))
+    elements = json.loads(json_tensor.encode(tensor, in_base64=True))
+    assert elements == [base64.b64encode(value).decode() for value in values]
+    found = json_tensor.decode("IN", "BYTES", [len(values)], elements, LIMIT, in_base64=True)
+    assert bytes(found) == framed
+
+
+@pytest.mark.parametrize("text", ["YQ", "YQ=", "Y Q==", "YQ==YQ==", "ä", "*"])
+def test_what_is_not_base64_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="an element of input 'IN' is not base64"):
+        json_tensor.decode("IN", "BYTES", [1], [text], LIMIT, in_base64=True)
