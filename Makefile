@@ -59,5 +59,5 @@ $(VENV)/.torch: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH)' -e '.[cpu,torch,cloud,otel,test,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH)' -e '.[cpu,torch,cloud,redis,otel,test,dev]'
 	@touch $@ $(VENV)/.serve $(VENV)/.torch

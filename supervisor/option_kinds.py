@@ -137,6 +137,14 @@ def _setting(text: str) -> tuple[str, str, str]:
     return owner, key, value
 
 
+def _named_setting(text: str) -> tuple[str, str, str]:
+    name, comma, rest = text.partition(",")
+    key, equals, value = rest.partition("=")
+    if not name or "=" in name or not comma or not key or not equals:
+        raise ValueError("the form <name>,<setting>=<value>")
+    return name, key, value
+
+
 FLAG = Kind("", _nothing)
 BOOLEAN = Kind("boolean", _boolean)
 TEXT = Kind("string", _text)
@@ -153,6 +161,9 @@ PORT = integer(0, 65535, "port")
 MILLISECONDS = integer(0, 2**31 - 1, "ms")
 #: (backend or "", setting, value)
 SETTING = Kind("[<backend>,]<setting>=<value>", _setting)
+#: (name, setting, value); the value may be empty
+OWN_SETTING = Kind("<name>,<setting>=<value>", _named_setting)
+CACHE_SIZE = Kind("integer", lambda text: ("local", "size", str(COUNT.parse(text))))
 #: The texts below are checked for their form alone.
 NAMED_SETTING = shaped("<name>,<setting>=<value>", r"[^,=]+,[^=]+=.+")
 OWNED_SETTING = shaped("[<name>,]<setting>=<value>", r"([^,=]+,)?[^,=]+=.+")

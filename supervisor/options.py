@@ -455,7 +455,14 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         ),
     ),
     "Response cache and rate limiter": (
-        Option("cache-config", kinds.NAMED_SETTING, "Setting of a response cache.", many=True),
+        Option(
+            "cache-config",
+            kinds.OWN_SETTING,
+            "Setting of the response cache, which is local or redis: local,size=<bytes>; "
+            "redis,host=<host>, redis,port=<port>, and more.",
+            "cache.config",
+            many=True,
+        ),
         Option(
             "cache-directory",
             kinds.FOLDER,
@@ -557,8 +564,9 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         ),
         Option(
             "response-cache-byte-size",
-            kinds.COUNT,
+            kinds.CACHE_SIZE,
             "Bytes of the local response cache.",
+            "cache.config",
             instead="--cache-config=local,size=<bytes>",
         ),
         Option(

@@ -26,6 +26,7 @@ from ..ipc.errors import StatusError
 from ..ipc.nvml import Nvml
 from . import tables
 from .access import grpc_access, http_access, policy_of
+from .cache.config import open_cache
 from .controlplane import EXTENSIONS, ControlPlane
 from .dataplane import DataPlane
 from .grpc.grpcio import GrpcServer
@@ -134,6 +135,7 @@ class Server:
         server_log: ServerLog | None = None,
     ) -> None:
         self._settings = settings
+        self._cache = open_cache(settings.cache.config, os.environ)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 16384)
         surroundings = Surroundings(self._context, runtime_directory, sentinel)
@@ -141,9 +143,8 @@ class Server:
         self._gpus = _gpus(settings)
         counters = parse_metrics_config(settings.metrics.config).counter_latencies
         self._metrics = Metrics(host, self._gpus, counters=counters)
-        self._manager = ModelManager(
-            settings, Loader(settings, surroundings), self._retired, runtime_directory
-        )
+        loader = Loader(settings, surroundings, self._cache)
+        self._manager = ModelManager(settings, loader, self._retired, runtime_directory)
         self._traces = _traces(settings)
         self._controlplane = ControlPlane(
             self._manager, settings.server_id, __version__, server_log, self._traces
@@ -159,11 +160,14 @@ class Server:
         self._trimming: asyncio.Task[None] | None = None
 
     async def start(self) -> bool:
-        """Open the ports, then load the models; False when a failed model should end the server.
+        """Open the ports, then load the models; False when the server cannot be, or one of the
+        models failed and should end it.
 
         Raises StatusError or OSError when a port or a repository cannot be had.
         """
         settings = self._settings
+        if not await self._start_cache():
+            return False
         await self._listen()
         self._trimming = asyncio.get_running_loop().create_task(self._trim())
         await self._manager.start()
@@ -209,6 +213,8 @@ class Server:
         in_time = left > 0 or not running
         in_time &= await self._manager.stop(left, max(left, _LEAST_STOP_TIME))
         self._controlplane.regions.close()
+        if self._cache is not None:
+            await self._cache.close()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         if self._gpus is not None:
@@ -220,6 +226,16 @@ class Server:
             log.error(
                 "failed to stop server: Internal - Exit timeout expired. Exiting immediately."
             )
+            return False
+        return True
+
+    async def _start_cache(self) -> bool:
+        """Make the response cache ready; False when it cannot be had, which the log tells."""
+        try:
+            if self._cache is not None:
+                await self._cache.start()
+        except StatusError as error:
+            log.error("error: creating server: %s - %s", error.label, error.message)
             return False
         return True
 
@@ -269,7 +285,9 @@ class Server:
                 served.trim()
 
     def _render_metrics(self) -> str:
-        return self._metrics.render(_series(served) for served in self._manager.all_served())
+        cache = None if self._cache is None else self._cache.snapshot()
+        series = (_series(served) for served in self._manager.all_served())
+        return self._metrics.render(series, cache)
 
     def _retired(self, served: ServedVersion) -> None:
         self._metrics.retire(_series(served))

@@ -143,6 +143,15 @@ class TraceSettings(msgspec.Struct, frozen=True, kw_only=True):
     config: tuple[str, ...] = ()
 
 
+class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The response cache: what the command line gives for each kind, of which one may be there.
+
+    cache/config.py reads the texts.
+    """
+
+    config: dict[str, dict[str, str]] = {}
+
+
 class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which models are loaded and when.
 
@@ -216,6 +225,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
     workers: WorkerSettings = WorkerSettings()
+    cache: CacheSettings = CacheSettings()
     notices: tuple[str, ...] = ()
 
 

@@ -65,7 +65,7 @@ def options(settings: Settings, version: str, extensions: Iterable[str]) -> str:
         ("min_supported_compute_capability", "6.0"),
         ("strict_readiness", str(int(settings.strict_readiness))),
         ("exit_timeout", str(settings.exit_timeout_secs)),
-        ("cache_enabled", "0"),
+        ("cache_enabled", str(int(bool(settings.cache.config)))),
         ("arena_byte_size", str(settings.workers.arena_bytes)),
     ]
     return draw(("Option", "Value"), rows)

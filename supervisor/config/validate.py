@@ -39,7 +39,7 @@ def check_as_written(config: ModelConfig, source: Source) -> None:
 
     Raises InvalidArgumentError as `validate` does.
     """
-    problems = list(max_batch_size(config))
+    problems = [*max_batch_size(config), *response_cache(config)]
     if config.max_batch_size > 0:  # 0 may be completed from the model
         problems += validate_schedulers.preferred_sizes(config)
     refuse(problems, config.name, source)
@@ -149,20 +149,15 @@ def response_cache(config: ModelConfig) -> Iterator[Problem]:
     """Only a model that answers each request once and alike can be cached."""
     if config.response_cache is None or not config.response_cache.enable:
         return
-    for reason, applies in (
-        (
-            "sequence_batching, where the answer depends on earlier requests",
-            config.sequence_batching is not None,
-        ),
-        (
-            "a decoupled transaction policy, where a request may have many responses",
-            config.decoupled,
-        ),
+    for what, applies in (
+        ("sequence batching scheduler", config.sequence_batching is not None),
+        ("'decoupled' transaction policy", config.decoupled),
     ):
         if applies:
             yield Problem(
                 ("response_cache",),
-                f"the response cache does not go with {reason}",
+                f"Response Cache does not currently support model {config.name} with {what}. "
+                f"Please disable the response cache.",
                 "leave response_cache out",
             )
 

@@ -112,11 +112,16 @@ class InputArena:
         self._arena.commit(offset, size)
         self._arena.view(offset, size)[:] = data
 
-    def read(self, span: Span) -> bytes | None:
-        """A copy of a span's bytes; None for a span of another arena."""
+    def view(self, span: Span) -> memoryview | None:
+        """A span's bytes in place, valid while they are leased; None for one of another arena."""
         if self._arena is None or span.arena != self.number:
             return None
-        return bytes(self._arena.view(span.offset, span.size))
+        return self._arena.view(span.offset, span.size)
+
+    def read(self, span: Span) -> bytes | None:
+        """A copy of a span's bytes; None for a span of another arena."""
+        view = self.view(span)
+        return None if view is None else bytes(view)
 
     def release(self, offset: int) -> None:
         """Called by the lease: the span is free."""

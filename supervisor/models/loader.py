@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from ...ipc.errors import InternalError
 from ...ipc.messages import Instance as InstanceMessage
 from ...ipc.messages import ModelFiles
+from ..cache.cache import ResponseCache
 from ..config import defaults, parse
 from ..config.diff import applied
 from ..config.locate import Source
@@ -40,6 +41,8 @@ from ..workers.pool import Pool
 from ..workers.process import Surroundings
 from ..workers.recipe import Recipe, match
 from ..workers.restarts import RestartPolicy
+from . import generation
+from .cached_answers import CachedAnswers
 from .model import ServedVersion, scheduler_of
 from .unsupported import missing_features, refuse_unsupported
 from .warmup import read_samples
@@ -76,9 +79,15 @@ class Plan:
 class Loader:
     """Loads versions; what it returns serves, and is the caller's to retire."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        surroundings: Surroundings,
+        cache: ResponseCache | None = None,
+    ) -> None:
         self._settings = settings
         self._surroundings = surroundings
+        self._cache = cache
         self._shares = devices.CpuShares(devices.cores())
         self._gpu_limits = GpuLimits(settings.models.gpu_limits)
         self._metrics = parse_metrics_config(settings.metrics.config)
@@ -182,11 +191,45 @@ class Loader:
             refuse_unsupported(config)
         labels = await asyncio.to_thread(_read_labels, plan, config)
         scheduler = scheduler_of(config, plan.version, pool)
-        served = ServedVersion(config, plan.version, pool, inputs, statistics, labels, scheduler)
+        answers = await self._answers(plan, config, inputs, statistics)
+        if answers is not None:
+            answers.on_hit = scheduler.skip
+        served = ServedVersion(
+            config, plan.version, pool, inputs, statistics, labels, scheduler, answers
+        )
         served.namespace = plan.namespace
         samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
         await pool.load(parse.to_json(config), scheduler, samples)
         return config, served
+
+    async def _answers(
+        self, plan: Plan, config: ModelConfig, inputs: InputArena, statistics: VersionStatistics
+    ) -> CachedAnswers | None:
+        """The version's part in the response cache, where it wants one and there is one."""
+        if config.response_cache is None or not config.response_cache.enable:
+            return None
+        cache = self._cache
+        if cache is None:
+            log.warning(
+                "model '%s' enables response_cache, and the server has no cache: see "
+                "--cache-config",
+                plan.name,
+            )
+            return None
+        if cache.is_shared:
+            try:
+                known = await asyncio.to_thread(
+                    generation.of_contents, plan.directory, plan.version, parse.to_json(config)
+                )
+            except OSError as error:
+                raise InternalError(
+                    f"model '{plan.name}' version {plan.version} cannot use the response cache: "
+                    f"its files cannot be read: {error}"
+                ) from None
+        else:
+            known = generation.of_this_load()
+        statistics.cached = True
+        return CachedAnswers(cache, plan.name, plan.version, known, inputs.view, statistics)
 
     async def _check_gpus(self, instances: Sequence[defaults.Instance]) -> None:
         for instance in instances:

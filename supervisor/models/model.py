@@ -18,6 +18,7 @@ from ..scheduling.scheduler import Scheduler, SeatRunner, Work
 from ..scheduling.sequence import SequenceScheduler
 from ..telemetry.statistics import StatisticsSnapshot, VersionStatistics
 from .admission import Admission
+from .cached_answers import CachedAnswers
 
 
 class Engine(Protocol):
@@ -85,6 +86,7 @@ class ServedVersion:
         statistics: VersionStatistics,
         labels: Mapping[str, list[str]],
         scheduler: Scheduler,
+        answers: CachedAnswers | None = None,
     ) -> None:
         self.name = config.name
         #: The repository that it was loaded from, with namespacing; else "".
@@ -103,6 +105,8 @@ class ServedVersion:
         self.scheduler = scheduler
         self._sequences = scheduler if isinstance(scheduler, SequenceScheduler) else None
         self._admission = Admission(config)
+        #: The response cache, where the model uses it.
+        self._answers = answers
         self._running = 0
         self._quiet = asyncio.Event()
         inputs.holder = self
@@ -133,11 +137,12 @@ class ServedVersion:
         when no instance runs, the queue is full or its sequence is lost. Whatever happens, the
         request's leases are taken care of.
         """
+        answers = self._answers
         try:
             self._admission.check(request)
-            refusal = self.pool.refusal()
-            if refusal is not None:
-                raise self._rejected(request, refusal)
+            looks_up = answers is not None and answers.takes(request)
+            if not looks_up:  # what is in the cache is answered also when no instance runs
+                self._check_instances(request)
         except Exception:
             _release(request)
             raise
@@ -145,6 +150,9 @@ class ServedVersion:
             request.trace.accepted(self.name, self.version, request, self.inputs.read)
         work = Work(request, respond, self._finished)
         self._running += 1
+        if answers is not None and looks_up:
+            answers.accept(work, self._run_after_all)
+            return work
         try:
             self.scheduler.enqueue(work)
         except StatusError as error:
@@ -155,6 +163,24 @@ class ServedVersion:
                 raise self._rejected(request, error.message) from None
             raise
         return work
+
+    def _check_instances(self, request: InferRequest) -> None:
+        """Raises UnavailableError when no instance runs."""
+        refusal = self.pool.refusal()
+        if refusal is not None:
+            raise self._rejected(request, refusal)
+
+    def _run_after_all(self, work: Work) -> None:
+        """Run a request that the cache has no answer to; what is refused now is an answer."""
+        try:
+            refusal = self.pool.refusal()
+            if refusal is not None:
+                raise UnavailableError(refusal)
+            self.scheduler.enqueue(work)
+        except UnavailableError as error:
+            error = UnavailableError(work.request.log_prefix + error.message)
+            response = InferResponse(self.name, self.version, work.request.id, error=error)
+            work.answer(response, "REJECTED")
 
     def cancel(self, work: Work) -> None:
         """The client has gone: drop the request where it waits, tell the model where it runs."""
@@ -201,6 +227,8 @@ class ServedVersion:
 
         False when an instance had to be killed.
         """
+        if self._answers is not None:
+            await self._answers.close()
         finalized = await self.pool.stop(stop_timeout)
         self.scheduler.fail_queued(f"model '{self.name}' version {self.version} was unloaded")
         self.scheduler.close()
@@ -228,6 +256,8 @@ class ServedVersion:
             self.statistics.succeeded(total_ns)
         else:
             self.statistics.failed(total_ns, failure)
+        if self._answers is not None:
+            self._answers.finished(work, response)
         if request.leases:
             _release(request)
         self._running -= 1

@@ -25,8 +25,6 @@ def refuse_unsupported(config: ModelConfig) -> None:
 def missing_features(config: ModelConfig) -> list[str]:
     """Features without which the model still answers correctly, as words for the log."""
     missing: list[str] = []
-    if config.response_cache is not None and config.response_cache.enable:
-        missing.append("response_cache")
     if any(group.rate_limiter is not None for group in config.instance_group):
         missing.append("instance_group.rate_limiter")
     return missing

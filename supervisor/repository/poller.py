@@ -50,10 +50,14 @@ def same_version(before: Fingerprint, after: Fingerprint, directory: str, versio
     The paths begin with the model's folder. Configuration files do not count: they are read and
     compared by what they say.
     """
-    return _of_version(before, directory, version) == _of_version(after, directory, version)
+    return of_version(before, directory, version) == of_version(after, directory, version)
 
 
-def _of_version(seen: Fingerprint, directory: str, version: int) -> Fingerprint:
+def of_version(seen: Fingerprint, directory: str, version: int) -> Fingerprint:
+    """Of the files of a model those that a version may read: its own and those for all versions.
+
+    The paths begin with the model's folder. Configuration files are not among them.
+    """
     found: dict[str, tuple[int, int]] = {}
     for path, state in seen.items():
         first, *rest = os.path.relpath(path, directory).split(os.sep)

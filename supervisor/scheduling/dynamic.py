@@ -67,6 +67,11 @@ class DynamicScheduler:
         """Put a request back whose worker died: it has waited longer than everybody else."""
         self._queue.push_first(work)
 
+    def skip(self, work: Work) -> None:
+        """A request is answered without running: it takes its turn among those that run."""
+        if self._ordering is not None:
+            self._ordering.track(work)
+
     def cancel(self, work: Work) -> bool:
         """Take a request back and answer it CANCELLED; False when it has left the queue already."""
         if not self._queue.remove(work):

@@ -20,15 +20,20 @@ from .quantiles import WindowedQuantiles
 FIRST_RESPONSE = "nv_inference_first_response_histogram_ms"
 DEFAULT_BUCKETS_MS = (100.0, 500.0, 2000.0, 5000.0)
 
-#: What is summarized of every request that succeeds.
-Part = Literal["request", "queue", "compute_input", "compute_infer", "compute_output"]
-PARTS: tuple[Part, ...] = (
+#: What is summarized of every request that succeeds, and of its look-up in the response cache.
+Part = Literal[
     "request",
     "queue",
     "compute_input",
     "compute_infer",
     "compute_output",
-)
+    "cache_hit",
+    "cache_miss",
+]
+_PARTS: tuple[Part, ...] = ("request", "queue", "compute_input", "compute_infer", "compute_output")
+#: As in Triton: from end to end nothing is said of a model that the cache answers for.
+_CACHED_PARTS: tuple[Part, ...] = (*_PARTS[1:], "cache_hit", "cache_miss")
+PARTS: tuple[Part, ...] = (*_PARTS, *_CACHED_PARTS[-2:])
 
 
 class HistogramSnapshot(msgspec.Struct, frozen=True):
@@ -89,9 +94,7 @@ class Latencies:
             cached = config.response_cache is not None and config.response_cache.enable
             self._summaries = {
                 part: _Summary(WindowedQuantiles(metrics.quantiles, clock()))
-                for part in PARTS
-                # As in Triton: what the cache answers has no place in it.
-                if not (cached and part == "request")
+                for part in (_CACHED_PARTS if cached else _PARTS)
             }
 
     @classmethod
@@ -106,6 +109,10 @@ class Latencies:
     def succeeded(self, total_ns: int) -> None:
         """A request was answered after so long."""
         self._insert("request", total_ns, self._clock())
+
+    def looked_up(self, part: Literal["cache_hit", "cache_miss"], lookup_ns: int) -> None:
+        """The response cache was asked, for so long, with or without success."""
+        self._insert(part, lookup_ns, self._clock())
 
     def executed(
         self, queued_ns: Iterable[int], input_ns: int, infer_ns: int, output_ns: int

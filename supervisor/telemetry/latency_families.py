@@ -1,4 +1,4 @@
-"""The families of how latencies are distributed: a histogram and five summaries."""
+"""The families of how latencies are distributed: a histogram and seven summaries."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from .exposition import Labels, bound, header, sample
-from .latencies import FIRST_RESPONSE, PARTS, HistogramSnapshot, LatencySnapshot, SummarySnapshot
+from .latencies import (
+    FIRST_RESPONSE,
+    PARTS,
+    HistogramSnapshot,
+    LatencySnapshot,
+    Part,
+    SummarySnapshot,
+)
 
 Shown = Sequence[tuple[Labels, LatencySnapshot]]
 
 _FIRST_RESPONSE_HELP = "Milliseconds until the first response of a decoupled model"
-_SUMMARY_HELP = {
+_SUMMARY_HELP: dict[Part, str] = {
     "request": "Microseconds from end to end, of requests that succeeded",
     "queue": "Microseconds that requests waited for an instance",
     "compute_input": "Microseconds spent on preparing inputs",
     "compute_infer": "Microseconds spent in the model itself",
     "compute_output": "Microseconds spent on handing over outputs",
+    "cache_hit": "Microseconds spent on look-ups that found an answer",
+    "cache_miss": "Microseconds spent on look-ups that found nothing",
 }
 
 
@@ -41,10 +50,16 @@ def latency_families(shown: Shown) -> Iterator[str]:
             if summary is not None:
                 summaries[labels] = _added(summaries.get(labels), summary)
         if summaries:
-            name = f"nv_inference_{part}_summary_us"
+            name = _summary_name(part)
             yield from header(name, "summary", _SUMMARY_HELP[part])
             for labels, summary in summaries.items():
                 yield from _summary(name, labels, summary)
+
+
+def _summary_name(part: Part) -> str:
+    if part in ("cache_hit", "cache_miss"):
+        return f"nv_{part}_summary_per_model"
+    return f"nv_inference_{part}_summary_us"
 
 
 def _histogram(labels: Labels, histogram: HistogramSnapshot) -> Iterator[str]:

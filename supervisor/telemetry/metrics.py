@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..request import FailureReason
+from . import cache_metrics
+from .cache_metrics import CacheReading
 from .exposition import Labels, header, sample
 from .gpu import Gpus
 from .host import Host
@@ -129,8 +131,8 @@ class Metrics:
         """Take over the failure counters of a version that is not shown to `render` any more."""
         _add_failures(self._retired, _labels(series), series.statistics.failures)
 
-    def render(self, models: Iterable[ModelSeries]) -> str:
-        """The text exposition of all families.
+    def render(self, models: Iterable[ModelSeries], cache: CacheReading | None = None) -> str:
+        """The text exposition of all families; of a cache's own where one is read.
 
         Two generations of one version, as there are while it reloads, are shown as one series.
         """
@@ -141,6 +143,9 @@ class Metrics:
             if self._counters or not family.is_duration:
                 lines += self._model_family(family, shown)
         lines += _load_family(shown)
+        lines += self._cache_families(shown)
+        if cache is not None:
+            lines += _cache_gauges(cache)
         lines += latency_families(
             [(labels, each.latencies) for labels, each in series if each.latencies is not None]
         )
@@ -169,6 +174,14 @@ class Metrics:
         for labels, value in totals.items():
             counted = self._counters or family.type != "counter"
             yield sample(family.name, labels, value if counted else 0)
+
+    def _cache_families(self, shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str]:
+        """What only versions have that use the response cache."""
+        caching = [(labels, statistics) for labels, statistics in shown if statistics.cached]
+        if caching:
+            for found in cache_metrics.MODEL_FAMILIES:
+                family = _Family(found.name, "counter", found.help, found.value)
+                yield from self._model_family(family, caching)
 
     def _host_families(self) -> Iterator[str]:
         if self._host is None:
@@ -210,3 +223,9 @@ def _load_family(shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str
     yield from header(_LOAD_NAME, "gauge", _LOAD_HELP)
     for labels, seconds in newest.items():
         yield sample(_LOAD_NAME, labels, seconds)
+
+
+def _cache_gauges(cache: CacheReading) -> Iterator[str]:
+    for gauge in cache_metrics.GAUGES:
+        yield from header(gauge.name, "gauge", gauge.help)
+        yield sample(gauge.name, (), gauge.value(cache))

@@ -73,8 +73,8 @@ class StatisticsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The statistics of one version at one moment; its first nine fields are the extension's.
 
     `last_inference` is in milliseconds since the epoch, 0 before the first. `response_stats` is
-    keyed by the index of the response, as text. `failures`, `pending` and `load_ns` are for the
-    metrics alone.
+    keyed by the index of the response, as text. `failures`, `pending`, `load_ns` and `cached` are
+    for the metrics alone; the last says whether the version uses the response cache.
     """
 
     name: str
@@ -89,6 +89,7 @@ class StatisticsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     failures: dict[FailureReason, int]
     pending: int
     load_ns: int
+    cached: bool = False
 
 
 class _BatchTotals:
@@ -119,7 +120,8 @@ class VersionStatistics:
     """The running statistics of one model version.
 
     `pending` is how many requests wait in the version's queue: its scheduler counts it up and
-    down. `load_ns` is how long the last load took, `memory_usage` what the backend reported.
+    down. `load_ns` is how long the last load took, `memory_usage` what the backend reported,
+    `cached` whether the version uses the response cache.
     `latencies` is None where nobody wants to know how times are distributed.
     """
 
@@ -131,15 +133,20 @@ class VersionStatistics:
         "_fail_count",
         "_fail_ns",
         "_failures",
+        "_hit_ns",
+        "_hits",
         "_infer_ns",
         "_inferences",
         "_input_ns",
         "_last_ns",
+        "_miss_ns",
+        "_misses",
         "_output_ns",
         "_queue_ns",
         "_responses",
         "_success_count",
         "_success_ns",
+        "cached",
         "latencies",
         "load_ns",
         "memory_usage",
@@ -153,6 +160,7 @@ class VersionStatistics:
         self.version = version
         self.pending = 0
         self.load_ns = 0
+        self.cached = False
         self.memory_usage: list[MemoryUsage] = []
         self.latencies: Latencies | None = None
         self._clock = clock
@@ -161,6 +169,7 @@ class VersionStatistics:
         self._success_count = self._success_ns = 0
         self._fail_count = self._fail_ns = 0
         self._compute_count = 0
+        self._hits = self._hit_ns = self._misses = self._miss_ns = 0
         self._queue_ns = self._input_ns = self._infer_ns = self._output_ns = 0
         self._failures: dict[FailureReason, int] = dict.fromkeys(FAILURE_REASONS, 0)
         self._batches: dict[int, _BatchTotals] = {}
@@ -210,6 +219,25 @@ class VersionStatistics:
         self._success_ns += total_ns
         if self.latencies is not None:
             self.latencies.succeeded(total_ns)
+
+    def cache_hit(self, lookup_ns: int, queue_ns: int) -> None:
+        """Count a request that the cache answers, for which nothing is executed."""
+        self._hits += 1
+        self._hit_ns += lookup_ns
+        self._queue_ns += queue_ns
+        if self.latencies is not None:
+            self.latencies.looked_up("cache_hit", lookup_ns)
+
+    def cache_missed(self, lookup_ns: int) -> None:
+        """Count a request that the cache has no answer to."""
+        self._misses += 1
+        self._miss_ns += lookup_ns
+        if self.latencies is not None:
+            self.latencies.looked_up("cache_miss", lookup_ns)
+
+    def cache_inserted(self, insertion_ns: int) -> None:
+        """Add the time that it took to keep the answer to such a request."""
+        self._miss_ns += insertion_ns
 
     def failed(self, total_ns: int, reason: FailureReason) -> None:
         """Count a request that failed, after `total_ns` from end to end."""
@@ -265,6 +293,7 @@ class VersionStatistics:
             failures=dict(self._failures),
             pending=self.pending,
             load_ns=self.load_ns,
+            cached=self.cached,
         )
 
     def _infer_statistics(self) -> InferStatistics:
@@ -272,12 +301,12 @@ class VersionStatistics:
         return InferStatistics(
             success=Duration(self._success_count, self._success_ns),
             fail=Duration(self._fail_count, self._fail_ns),
-            queue=Duration(count, self._queue_ns),
+            queue=Duration(count + self._hits, self._queue_ns),
             compute_input=Duration(count, self._input_ns),
             compute_infer=Duration(count, self._infer_ns),
             compute_output=Duration(count, self._output_ns),
-            cache_hit=Duration(),
-            cache_miss=Duration(),
+            cache_hit=Duration(self._hits, self._hit_ns),
+            cache_miss=Duration(self._misses, self._miss_ns),
         )
 
 

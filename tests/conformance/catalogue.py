@@ -15,6 +15,7 @@ from .cases import (
     parameters,
     python_backend,
     repository,
+    response_cache,
     restricted,
     routes,
     sequences,
@@ -41,6 +42,7 @@ AREAS: list[Area] = [
         generate,
         sequences,
         restricted,
+        response_cache,
     )
     for area in module.AREAS
 ]

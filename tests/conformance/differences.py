@@ -598,6 +598,15 @@ _DECIDED = {
             ),
         },
     ),
+    **_decided(
+        "the outputs that are wanted belong to the key",
+        {
+            "response cache limits: the other output": {
+                "body": '{"model_name":"outputs","model_version":"1","outputs":[{"name":"OB",'
+                '"datatype":"INT32","shape":[1,1],"data":[3]}]}'
+            },
+        },
+    ),
 }
 
 _NEWER |= _newer(

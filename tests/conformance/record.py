@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "load"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -48,13 +49,14 @@ def main() -> int:
     return int(options.check and bool(changed))
 
 
-def _record(triton: object, setup: Setup) -> Iterator[tuple[Area, str]]:
+def _record(triton: Any, setup: Setup) -> Iterator[tuple[Area, str]]:
     """Start the real server, and take all areas of a set-up in their order."""
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder, "repository")
         REPOSITORIES[setup.repository](repository)
         launch = servers.triton_launch(triton, setup.repositories(repository))
-        launch = replace(launch, command=[*launch.command, *setup.arguments])
+        caches = f"--cache-directory={triton.server.path.parents[1] / 'caches'}"
+        launch = replace(launch, command=[*launch.command, caches, *setup.arguments])
         with servers.Server(launch, Path(folder, "log")) as server:
             http = ("127.0.0.1", server.ports["http"])
             player = Player(http, server.address("grpc"), repository)

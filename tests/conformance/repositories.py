@@ -234,7 +234,22 @@ def extensions(repository: Path) -> None:
     _model(repository, "sequence", "sequence", config(*number, batching, batch=4))
 
 
+def cached(repository: Path) -> None:
+    """Models that use the response cache, and some that cannot."""
+    enabled = "response_cache { enable: true }"
+    pair = ["A FP32 2", "B INT32 -1"], ["OA FP32 2", "OB INT32 -1"]
+    for name in ("hits", "bytes", "outputs"):
+        _model(repository, name, "echo", config(*pair, enabled, batch=4))
+    _model(repository, "errors", "unruly", config(*FLOAT, enabled))
+    _model(repository, "uncached", "echo", config(*FLOAT, "response_cache { enable: false }"))
+    decoupled = "model_transaction_policy { decoupled: true }"
+    _model(repository, "cached_decoupled", "decoupled", config(*FLOAT, f"{enabled} {decoupled}"))
+    sequence = "sequence_batching { }"
+    _model(repository, "cached_sequence", "echo", config(*FLOAT, f"{enabled} {sequence}"))
+
+
 #: Every repository by its name.
 REPOSITORIES: dict[str, Callable[[Path], None]] = {
-    builder.__name__: builder for builder in (protocol, backend, control, namespaces, extensions)
+    builder.__name__: builder
+    for builder in (protocol, backend, control, namespaces, extensions, cached)
 }

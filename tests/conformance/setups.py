@@ -22,3 +22,11 @@ RESTRICTED = Setup(
         f"--grpc-restricted-protocol={_GROUPS}:admin-key=a=b",
     ),
 )
+CACHED = Setup(
+    "cached",
+    (
+        "--cache-config=local,size=1048576",
+        "--model-control-mode=explicit",
+        *(f"--load-model={name}" for name in ("hits", "bytes", "outputs", "errors", "uncached")),
+    ),
+)

@@ -12,8 +12,10 @@ import numpy as np
 from tritonpy.ipc import messages
 from tritonpy.ipc.errors import InvalidArgumentError, StatusError
 from tritonpy.ipc.tensor import Tensor
+from tritonpy.supervisor.cache.cache import ResponseCache
 from tritonpy.supervisor.config.schema import ModelConfig, ModelInput, ModelOutput
 from tritonpy.supervisor.memory.buffers import InputArena
+from tritonpy.supervisor.models.cached_answers import CachedAnswers
 from tritonpy.supervisor.models.loader import Loader, Plan
 from tritonpy.supervisor.models.model import ServedVersion, scheduler_of
 from tritonpy.supervisor.request import FailureReason, InferRequest, InferResponse
@@ -89,9 +91,9 @@ class Asker:
         return self.responses
 
 
-def answer(work: Work, error: StatusError | None = None) -> None:
+def answer(work: Work, error: StatusError | None = None, outputs: Sequence[Tensor] = ()) -> None:
     """Answer as a model would, for the last time."""
-    work.answer(InferResponse(work.request.model, 1, work.request.id, error=error))
+    work.answer(InferResponse(work.request.model, 1, work.request.id, list(outputs), error=error))
 
 
 @dataclass
@@ -215,12 +217,12 @@ class FakeInstance(Instance):
     def is_newest(self, work: Work) -> bool:
         return bool(self.batches) and work in self.batches[-1]
 
-    def finishes(self) -> None:
+    def finishes(self, *outputs: Tensor, error: StatusError | None = None) -> None:
         """The oldest batch is executed and answered."""
         batch = self.batches.pop(0)
         self._tells.instance_freed(self)
         for work in batch:
-            answer(work)
+            answer(work, error, outputs)
 
     def dies(self, state: WorkerState = WorkerState.BACKOFF, reason: str = "it fell over") -> None:
         """The worker is gone, with everything that it had."""
@@ -285,15 +287,26 @@ class Served:
     closed: list[str] = field(default_factory=list[str])
 
 
-def serve(config: ModelConfig | None = None, *, version: int = 1, instances: int = 1) -> Served:
+def serve(
+    config: ModelConfig | None = None,
+    *,
+    version: int = 1,
+    instances: int = 1,
+    cache: ResponseCache | None = None,
+    generation: bytes = b"",
+) -> Served:
     """A version that serves, on fake instances. The caller closes it."""
     config = config or identity_config()
     inputs = InputArena(1, ARENA_BYTES, f"model '{config.name}' version {version}")
     statistics = VersionStatistics(config.name, version)
     pool = FakePool(inputs, statistics, instances)
     scheduler = scheduler_of(config, version, pool)
+    answers = None
+    if cache is not None:
+        answers = CachedAnswers(cache, config.name, version, generation, inputs.view, statistics)
+        answers.on_hit = scheduler.skip
     served = Served(
-        ServedVersion(config, version, pool, inputs, statistics, {}, scheduler),
+        ServedVersion(config, version, pool, inputs, statistics, {}, scheduler, answers),
         pool,
         inputs,
         statistics,

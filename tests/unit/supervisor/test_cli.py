@@ -442,3 +442,19 @@ def test_the_old_options_of_tracing_are_spellings_of_the_new_one() -> None:
         "rate=6",
     )
     assert "use --trace-config=rate=<rate> instead" in " ".join(settings.notices)
+
+
+def test_settings_of_the_response_cache_are_gathered_by_the_caches_name() -> None:
+    given = ["redis,host=h", "redis,port=1", "redis,password=a,b=c", "redis,user="]
+    settings = parse(*(f"--cache-config={text}" for text in given))
+    assert settings.cache.config == {
+        "redis": {"host": "h", "port": "1", "password": "a,b=c", "user": ""}
+    }
+    settings = parse("--response-cache-byte-size=1024")
+    assert settings.cache.config == {"local": {"size": "1024"}}
+
+
+@pytest.mark.parametrize("text", ["local", "local,size", "size=1", ",size=1", "local,=1"])
+def test_a_setting_of_the_response_cache_names_the_cache_and_the_setting(text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected the form <name>,<setting>=<value>"):
+        parse(f"--cache-config={text}")

@@ -5,7 +5,12 @@ from __future__ import annotations
 from textwrap import dedent
 
 from tritonpy.supervisor import tables
-from tritonpy.supervisor.settings import ModelControlSettings, Settings, WorkerSettings
+from tritonpy.supervisor.settings import (
+    CacheSettings,
+    ModelControlSettings,
+    Settings,
+    WorkerSettings,
+)
 
 
 def text(drawn: str) -> str:
@@ -64,6 +69,7 @@ def test_options_have_the_names_that_tritonserver_gives_them() -> None:
         repositories=("/a", "/b"),
         models=ModelControlSettings(mode="explicit", startup=("m",), strict_config=True),
         workers=WorkerSettings(arena_byte_size=2 << 20),
+        cache=CacheSettings(config={"local": {"size": "1"}}),
     )
     rows = [
         tuple(cell.strip() for cell in line.split("|")[1:3])
@@ -86,6 +92,6 @@ def test_options_have_the_names_that_tritonserver_gives_them() -> None:
         ("min_supported_compute_capability", "6.0"),
         ("strict_readiness", "1"),
         ("exit_timeout", "30"),
-        ("cache_enabled", "0"),
+        ("cache_enabled", "1"),
         ("arena_byte_size", "2097152"),
     ]

@@ -205,11 +205,12 @@ def test_a_sound_configuration_passes_without_a_word(text: str) -> None:
         ("version_policy { specific { versions: [ 1, 0 ] } }", "version_policy names version 0"),
         (
             "response_cache { enable: true } sequence_batching { }",
-            "the response cache does not go with sequence_batching",
+            "Response Cache does not currently support model m with sequence batching scheduler",
         ),
         (
             "response_cache { enable: true } model_transaction_policy { decoupled: true }",
-            "the response cache does not go with a decoupled transaction policy",
+            "Response Cache does not currently support model m with 'decoupled' transaction "
+            "policy. Please disable the response cache.",
         ),
         ("model_metrics { metric_control { } }", "must specify metric_identifier { family }"),
         (

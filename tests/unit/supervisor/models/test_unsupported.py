@@ -24,7 +24,6 @@ def test_a_model_whose_answers_would_be_wrong_is_refused(text: str, feature: str
 @pytest.mark.parametrize(
     ("text", "feature"),
     [
-        ("response_cache { enable: true }", "response_cache"),
         ("instance_group [{ rate_limiter {} }]", "instance_group.rate_limiter"),
     ],
 )
@@ -37,6 +36,8 @@ def test_a_model_that_still_answers_rightly_is_served_with_a_word_in_the_log(
 
 
 def test_a_plain_model_misses_nothing() -> None:
-    config = from_text('name: "m" dynamic_batching {} response_cache {}', "config.pbtxt")
+    config = from_text(
+        'name: "m" dynamic_batching {} response_cache { enable: true }', "config.pbtxt"
+    )
     refuse_unsupported(config)
     assert missing_features(config) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tritonpy.supervisor.cache.cache import CacheSnapshot
 from tritonpy.supervisor.telemetry.host import Host
 from tritonpy.supervisor.telemetry.metrics import Metrics, ModelSeries
 from tritonpy.supervisor.telemetry.statistics import VersionStatistics
@@ -161,3 +162,55 @@ def test_the_machine_is_read_anew_after_the_interval(tmp_path: Path) -> None:
 def test_the_real_machine_can_be_read() -> None:
     reading = Host(0).read()
     assert 0 < reading.memory_used_bytes < reading.memory_total_bytes
+
+
+def test_versions_that_use_the_response_cache_have_its_counters() -> None:
+    statistics, other = used(), used("other")
+    statistics.cached = True
+    statistics.cache_hit(5_000, 1_000)
+    statistics.cache_missed(7_000)
+    statistics.cache_inserted(2_000)
+
+    text = Metrics().render([series(statistics), series(other)])
+
+    found = {name: value for name, value in samples(text).items() if "cache" in name}
+    labels = '{model="m",version="1"}'
+    assert found == {
+        f"nv_cache_num_hits_per_model{labels}": "1",
+        f"nv_cache_hit_duration_per_model{labels}": "5",
+        f"nv_cache_num_misses_per_model{labels}": "1",
+        f"nv_cache_miss_duration_per_model{labels}": "9",
+    }
+    assert "# TYPE nv_cache_hit_duration_per_model counter" in text
+
+
+def test_without_a_response_cache_nothing_is_said_of_one() -> None:
+    assert "cache" not in Metrics().render([series(used())])
+
+
+def test_a_cache_in_memory_has_gauges_of_its_own() -> None:
+    reading = CacheSnapshot(
+        size_bytes=1000,
+        used_bytes=250,
+        entries=2,
+        lookups=7,
+        hits=4,
+        misses=3,
+        evictions=1,
+        lookup_ns=9_000,
+        insertion_ns=8_000,
+    )
+
+    text = Metrics().render([], reading)
+
+    assert {name: value for name, value in samples(text).items() if "cache" in name} == {
+        "nv_cache_util": "0.25",
+        "nv_cache_num_entries": "2",
+        "nv_cache_num_lookups": "7",
+        "nv_cache_num_hits": "4",
+        "nv_cache_num_misses": "3",
+        "nv_cache_num_evictions": "1",
+        "nv_cache_lookup_duration": "9",
+        "nv_cache_insertion_duration": "8",
+    }
+    assert text.count("gauge") >= 8

@@ -115,3 +115,23 @@ def test_a_snapshot_does_not_change_afterwards() -> None:
     statistics.failed(1, "OTHER")
     statistics.executed(1, 1, 0, 0, 0, 0)
     assert snapshot == made().snapshot()
+
+
+def test_hits_count_as_answered_and_queued_and_not_as_executed() -> None:
+    statistics = VersionStatistics("m", 1)
+    statistics.executed(1, 1, 10, 20, 30, 40)
+    statistics.succeeded(100)
+    statistics.cache_missed(3)
+    statistics.cache_inserted(4)
+    statistics.cache_hit(5, 2)
+    statistics.succeeded(7)
+
+    snapshot = statistics.snapshot()
+
+    parts = snapshot.inference_stats
+    assert parts.success == Duration(2, 107)
+    assert parts.queue == Duration(2, 12)
+    assert parts.compute_infer == Duration(1, 30)
+    assert parts.cache_hit == Duration(1, 5)
+    assert parts.cache_miss == Duration(1, 7)
+    assert (snapshot.inference_count, snapshot.execution_count) == (1, 1)

@@ -1,0 +1,1 @@
+"""Response caches: answers that are given again without running the model."""
