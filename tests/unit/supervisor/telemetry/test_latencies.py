@@ -115,6 +115,24 @@ def test_where_a_cache_answers_whole_requests_are_not_summarized() -> None:
     assert "queue" in latencies.snapshot().summaries
 
 
+def test_look_ups_are_summarized_of_models_that_use_the_cache() -> None:
+    latencies = made(ModelConfig(response_cache=ModelResponseCache(enable=True)))
+    latencies.looked_up("cache_hit", 5_000)
+    latencies.looked_up("cache_miss", 7_000)
+    latencies.looked_up("cache_miss", 8_000)
+    shown = lines(latencies)
+    for name, count, total in (("hit", 1, 5), ("miss", 2, 15)):
+        name = f"nv_cache_{name}_summary_per_model"
+        at = shown.index(f"# TYPE {name} summary")
+        assert shown[at + 1 : at + 3] == [
+            f'{name}_count{{model="m"}} {count}',
+            f'{name}_sum{{model="m"}} {total}',
+        ]
+    plain = made(PLAIN)
+    plain.looked_up("cache_hit", 5_000)
+    assert not any("cache" in line for line in lines(plain))
+
+
 def test_two_generations_of_a_version_are_one_series() -> None:
     old, new = made(DECOUPLED), made(DECOUPLED)
     for latencies, milliseconds in ((old, 1), (old, 1), (new, 9000)):
