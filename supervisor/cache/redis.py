@@ -172,7 +172,7 @@ class _TlsConnection(SSLConnection):
         self._expected_name = expected_name
 
     def _connection_arguments(self) -> dict[str, Any]:
-        given = super()._connection_arguments()  # pyright: ignore[reportUnknownMemberType]
+        given = super()._connection_arguments()  # pyright: ignore
         return {
             **cast("dict[str, Any]", given),
             "server_hostname": self._expected_name or self.host,
