@@ -29,6 +29,7 @@ from ..config.schema import ModelConfig
 from ..config.validate import validate
 from ..memory.buffers import InputArena
 from ..repository.given import GivenFolder
+from ..scheduling.dynamic import DynamicScheduler
 from ..settings import Settings
 from ..telemetry.latencies import Latencies
 from ..telemetry.metrics_config import parse_metrics_config
@@ -192,7 +193,7 @@ class Loader:
         labels = await asyncio.to_thread(_read_labels, plan, config)
         scheduler = scheduler_of(config, plan.version, pool)
         answers = await self._answers(plan, config, inputs, statistics)
-        if answers is not None:
+        if answers is not None and isinstance(scheduler, DynamicScheduler):
             answers.on_hit = scheduler.skip
         served = ServedVersion(
             config, plan.version, pool, inputs, statistics, labels, scheduler, answers

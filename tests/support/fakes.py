@@ -19,6 +19,7 @@ from tritonpy.supervisor.models.cached_answers import CachedAnswers
 from tritonpy.supervisor.models.loader import Loader, Plan
 from tritonpy.supervisor.models.model import ServedVersion, scheduler_of
 from tritonpy.supervisor.request import FailureReason, InferRequest, InferResponse
+from tritonpy.supervisor.scheduling.dynamic import DynamicScheduler
 from tritonpy.supervisor.scheduling.scheduler import Work
 from tritonpy.supervisor.telemetry.statistics import VersionStatistics
 from tritonpy.supervisor.workers.instance import Instance, Owner
@@ -304,7 +305,8 @@ def serve(
     answers = None
     if cache is not None:
         answers = CachedAnswers(cache, config.name, version, generation, inputs.view, statistics)
-        answers.on_hit = scheduler.skip
+        if isinstance(scheduler, DynamicScheduler):
+            answers.on_hit = scheduler.skip
     served = Served(
         ServedVersion(config, version, pool, inputs, statistics, {}, scheduler, answers),
         pool,

@@ -72,7 +72,7 @@ def _questions(when: str, model: str) -> list[Step]:
         Http(f"{when}: metadata of its version", "GET", f"{base}/versions/1"),
         Http(f"{when}: ready", "GET", f"{base}/ready"),
         Http(f"{when}: config", "GET", f"{base}/config"),
-        Http(f"{when}: statistics", "GET", f"{base}/stats"),
+        Http(f"{when}: statistics", "GET", f"{base}/stats", normalise=("durations",)),
         Http(f"{when}: inference", "POST", path(model), _INFER),
         Http(f"{when}: inference of its version", "POST", path(f"{model}/1"), _INFER),
         Grpc(f"{when}: ModelInfer", "ModelInfer", message(model)),
@@ -234,7 +234,12 @@ def _of_versions(models: Sequence[str]) -> list[Step]:
         steps += [
             _do("load", model),
             Http(f"metadata of {model}", "GET", f"/v2/models/{model}"),
-            Http(f"statistics of {model}", "GET", f"/v2/models/{model}/stats"),
+            Http(
+                f"statistics of {model}",
+                "GET",
+                f"/v2/models/{model}/stats",
+                normalise=("durations",),
+            ),
             Http(f"config of {model}", "GET", f"/v2/models/{model}/config", b"", {}, _ANY_ORDER),
             _index(f"with {model}", "", "", _LOADED),
             _do("unload", model),
