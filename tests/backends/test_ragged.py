@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from support import onnx_models
 
 from tritonpy.ipc.errors import InvalidArgumentError
@@ -85,8 +86,8 @@ def graph_of(kind: str) -> Any:
     dims = ["i", "j"] if kind == "BATCH_ITEM_SHAPE" else ["i"]
     return onnx_models.build(
         [
-            onnx_models.helper.make_node("Identity", ["x"], ["y"]),
-            onnx_models.helper.make_node("Identity", ["c"], ["seen"]),
+            helper.make_node("Identity", ["x"], ["y"]),
+            helper.make_node("Identity", ["c"], ["seen"]),
         ],
         [onnx_models.value("x", "FP32", ["n"]), onnx_models.value("c", datatype, dims)],
         [onnx_models.value("y", "FP32", ["n"]), onnx_models.value("seen", datatype, dims)],

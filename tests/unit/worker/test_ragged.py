@@ -66,14 +66,15 @@ def naive(kind: str, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
         counts.append(count)
     totals = [sum(counts[: index + 1]) for index in range(len(counts))]
     items = [list(shape[1:]) for shape in shapes for _ in range(shape[0])]
-    return {
+    found: dict[str, list[Any]] = {
         "BATCH_ELEMENT_COUNT": counts,
         "BATCH_ACCUMULATED_ELEMENT_COUNT": totals,
         "BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO": [0, *totals],
         "BATCH_MAX_ELEMENT_COUNT_AS_SHAPE": [0] * max(counts),
         "BATCH_ITEM_SHAPE": items,
         "BATCH_ITEM_SHAPE_FLATTEN": [extent for item in items for extent in item],
-    }[kind]
+    }
+    return found[kind]
 
 
 @given(shapes=SHAPES, data_type=st.sampled_from(["TYPE_INT32", "TYPE_FP32"]))
