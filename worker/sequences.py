@@ -109,8 +109,9 @@ class SequenceStates:
         dims = tuple(entry["dims"])
         initial: Sequence[Mapping[str, Any]] = entry.get("initial_state", ())
         given = initial[0] if initial else {}
-        # What varies is 1 long at first, unless the initial state says otherwise.
-        shape = (*self._batch, *(max(1, extent) for extent in given.get("dims") or dims))
+        # What varies is 1 long at first, unless the initial state says otherwise, whose dims are
+        # text in Triton's JSON.
+        shape = (*self._batch, *(max(1, int(extent)) for extent in given.get("dims") or dims))
         datatype = from_config(entry["data_type"])
         file = given.get("data_file")
         if file:

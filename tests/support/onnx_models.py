@@ -152,6 +152,45 @@ RAGGED_SUMS = """
 """
 
 
+def running_sum() -> onnx.ModelProto:
+    """y = x + s, and the same as t: the sum so far, where t comes back as s."""
+    return build(
+        [helper.make_node("Add", ["x", "s"], ["y"]), helper.make_node("Identity", ["y"], ["t"])],
+        [value("x", "FP32", ["n", 1]), value("s", "FP32", ["n", 1])],
+        [value("y", "FP32", ["n", 1]), value("t", "FP32", ["n", 1])],
+    )
+
+
+def growing_sum() -> onnx.ModelProto:
+    """t is s with x behind it, y the sum of them: where t comes back as s, it grows."""
+    one = onnx.numpy_helper.from_array(np.array([1]), "one")
+    return build(
+        [
+            helper.make_node("Concat", ["s", "x"], ["t"], axis=1),
+            helper.make_node("ReduceSum", ["t", "one"], ["y"], keepdims=1),
+        ],
+        [value("x", "FP32", ["n", 1]), value("s", "FP32", ["n", "length"])],
+        [value("y", "FP32", ["n", 1]), value("t", "FP32", ["n", "longer"])],
+        [one],
+    )
+
+
+def told_of_sequences() -> onnx.ModelProto:
+    """y = x, and what the model is told of its sequences as numbers."""
+    told = {"START": "start", "END": "end", "READY": "ready", "CORRID": "id"}
+    return build(
+        [
+            helper.make_node("Identity", ["x"], ["y"]),
+            *(helper.make_node("Cast", [k], [v], to=TensorProto.FLOAT) for k, v in told.items()),
+        ],
+        [
+            value("x", "FP32", ["n", 1]),
+            *(value(k, "UINT64" if k == "CORRID" else "INT32", ["n", 1]) for k in told),
+        ],
+        [value(name, "FP32", ["n", 1]) for name in ("y", *told.values())],
+    )
+
+
 def weighted(count: int = 4096) -> onnx.ModelProto:
     """y = x + w, with weights w of 0, 1, 2, ... big enough to be stored outside of the file."""
     weights = onnx.numpy_helper.from_array(np.arange(count, dtype=np.float32), "w")

@@ -134,7 +134,7 @@ def test_states_are_computed_beside_what_clients_want() -> None:
 
 
 def test_an_initial_state_may_be_longer_than_one(tmp_path: Path) -> None:
-    zero = {"data_type": "TYPE_INT32", "dims": [3], "zero_data": True, "name": "zero"}
+    zero = {"data_type": "TYPE_INT32", "dims": ["3"], "zero_data": True, "name": "zero"}
 
     assert given(states(state([-1], initial_state=[zero])), step(0, START)).tolist() == [0, 0, 0]
 
@@ -142,7 +142,7 @@ def test_an_initial_state_may_be_longer_than_one(tmp_path: Path) -> None:
 def initial(folder: Path, data: bytes, file: str = "first", **more: Any) -> dict[str, Any]:
     (folder / "initial_state").mkdir()
     (folder / "initial_state" / "first").write_bytes(data)
-    return {"dims": [2], "data_file": file, "name": "first", **more}
+    return {"dims": ["2"], "data_file": file, "name": "first", **more}
 
 
 def test_an_initial_state_may_come_from_a_file(tmp_path: Path) -> None:
