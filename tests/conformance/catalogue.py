@@ -50,5 +50,4 @@ AREAS: list[Area] = [
 #: Areas that are recorded and not replayed yet, with the number of their cases.
 NOT_OFFERED = {
     "server metadata": 3,
-    "sequences": 13,
 }

@@ -232,6 +232,12 @@ def extensions(repository: Path) -> None:
     )
     batching = f"sequence_batching {{ {control} }}"
     _model(repository, "sequence", "sequence", config(*number, batching, batch=4))
+    oldest = f"sequence_batching {{ oldest {{ max_candidate_sequences: 2 }} {control} }}"
+    _model(repository, "oldest", "sequence", config(*number, oldest, batch=4))
+    iterative = f"sequence_batching {{ iterative_sequence: true {control} }}"
+    _model(repository, "iterative", "countdown", config(*number, iterative, batch=4))
+    _model(repository, "events", "countdown", config(*number, f"{decoupled}\n{iterative}", batch=4))
+    _model(repository, "overeager", "overeager", config(*number, iterative, batch=4))
 
 
 def cached(repository: Path) -> None:

@@ -23,7 +23,7 @@ from support.clients import (
     grpc_stub,
     infer_request,
     input_tensor,
-    metrics,
+    pending,
     statistics,
 )
 from support.servers import RunningServer, launch, serving
@@ -382,7 +382,7 @@ def test_a_cancelled_request_cancels_what_waits_of_its_sequence(
             request = infer_request("single", [tensor], parameters=parameters)
             waiting.append(stub.ModelInfer.future(request))
             sent = len(waiting)
-            eventually(lambda sent=sent: _pending(server, "single") == sent, "the request waits")
+            eventually(lambda sent=sent: pending(server, "single") == sent, "the request waits")
 
         waiting[1].cancel()
 
@@ -390,10 +390,6 @@ def test_a_cancelled_request_cancels_what_waits_of_its_sequence(
             assert call.exception(timeout=TIMEOUT).code().name == "CANCELLED"
     assert run(web, "single", 1, 1, "E", batch=False)["OUT"] == 2
     assert run(web, "single", 7, 2, "SE", batch=False)["OUT"] == 7
-
-
-def _pending(server: RunningServer, model: str) -> float:
-    return metrics(server)[f'nv_inference_pending_request_count{{model="{model}",version="1"}}']
 
 
 # --- implicit state -------------------------------------------------------------------------------

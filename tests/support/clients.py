@@ -232,6 +232,12 @@ def metrics(server: RunningServer) -> dict[str, float]:
     return samples
 
 
+def pending(server: RunningServer, model: str) -> int:
+    """How many requests to version 1 of a model wait in its scheduler."""
+    name = f'nv_inference_pending_request_count{{model="{model}",version="1"}}'
+    return int(metrics(server).get(name, 0))
+
+
 # --- watching -------------------------------------------------------------------------------------
 
 
