@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from .locate import MapKey, Path
 from .problems import Problem, Rule
-from .schema import Control, ModelConfig, ModelQueuePolicy
+from .schema import Control, ModelConfig, ModelQueuePolicy, State
 
 _CORRELATION_TYPES = ("TYPE_UINT64", "TYPE_INT64", "TYPE_UINT32", "TYPE_INT32", "TYPE_STRING")
 
@@ -157,6 +157,52 @@ def states(config: ModelConfig) -> Iterator[Problem]:
                 ("sequence_batching", "state", index),
                 f"a sequence's state must specify {' and '.join(repr(f) for f in missing)}",
                 "complete the state",
+            )
+        elif any(extent < 1 and extent != -1 for extent in state.dims):
+            yield Problem(
+                ("sequence_batching", "state", index, "dims"),
+                f"the state '{state.input_name}' has dims {state.dims}",
+                "write integers >= 1, or -1 for a dimension of variable size",
+            )
+        yield from _initial_state(state, index)
+
+
+def _initial_state(state: State, index: int) -> Iterator[Problem]:
+    """At most one initial state, which the state can be."""
+    about = f"the initial state of '{state.input_name}'"
+    path: Path = ("sequence_batching", "state", index, "initial_state")
+    if len(state.initial_state) > 1:
+        yield Problem(path, f"{about} is given more than once", "keep one of them")
+    for initial in state.initial_state[:1]:
+        if not initial.name:
+            yield Problem(
+                path,
+                f"Field 'name' must be set when using initial_state for state input "
+                f"'{state.input_name}'",
+                "name the initial state",
+            )
+        if initial.data_type != state.data_type:
+            yield Problem(
+                path,
+                f"{about} is {initial.data_type}, and the state {state.data_type}",
+                "write the data_type of the state",
+            )
+        if not initial.zero_data and not initial.data_file:
+            yield Problem(path, f"{about} has no data", "write zero_data: true, or a data_file")
+        if any(extent < 1 for extent in initial.dims):
+            yield Problem(
+                path,
+                f"'initial_state' field for state input name '{state.input_name}' contains "
+                "variable dimensions",
+                "write how long it is at first",
+            )
+        elif len(initial.dims) != len(state.dims) or any(
+            want not in (-1, got) for want, got in zip(state.dims, initial.dims, strict=True)
+        ):
+            yield Problem(
+                path,
+                f"{about} has dims {initial.dims}, which do not fit the state's {state.dims}",
+                "let them agree but for variable dimensions",
             )
 
 

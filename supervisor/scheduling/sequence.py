@@ -113,8 +113,10 @@ class SequenceScheduler:
         """The request's sequence, and whether it begins with it."""
         id = request.correlation_id
         if id:
-            self._controls.check_id(id)
-            return id, bool(request.flags & FLAG_SEQUENCE_START)
+            start = bool(request.flags & FLAG_SEQUENCE_START)
+            if start:  # else it is that of a sequence which has begun, or will be refused
+                self._controls.check_id(id)
+            return id, start
         if not self._iterative:
             raise InvalidArgumentError(
                 f"inference request to model '{self._model}' must specify a non-zero or non-empty "

@@ -550,6 +550,50 @@ def test_a_sequence_control_that_the_graph_lacks_is_refused(repository: Reposito
         repository.load(controls(fp32_false_true=[0, 1]), onnx_models.identity("FP32", [None, 1]))
 
 
+STATE = {"input_name": "s", "output_name": "t", "data_type": "TYPE_FP32", "dims": [1]}
+
+
+def stateful(**changes: Any) -> Config:
+    """A configuration of onnx_models.running_sum."""
+    return {
+        "name": "m",
+        "max_batch_size": 4,
+        "input": [tensor("x", "TYPE_FP32", [1])],
+        "output": [tensor("y", "TYPE_FP32", [1])],
+        "sequence_batching": {"state": [{**STATE, **changes}]},
+    }
+
+
+def test_a_state_counts_as_an_input_and_an_output(repository: Repository) -> None:
+    assert repository.load(stateful(), onnx_models.running_sum())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_name": "z"}, "unexpected inference input 'z', allowed inputs are: s, x"),
+        ({"output_name": "z"}, "unexpected inference output 'z', allowed outputs are: t, y"),
+        ({"data_type": "TYPE_INT32"}, "expects datatype TYPE_INT32 for input state 's', model"),
+        ({"dims": [2]}, "tensor 's': the model expects 2 dimensions"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(
+    changes: Config, message: str, repository: Repository
+) -> None:
+    with pytest.raises(InvalidArgumentError) as raised:
+        repository.load(stateful(**changes), onnx_models.running_sum())
+    assert message in raised.value.message
+
+
+def test_controls_and_states_are_not_described_as_the_clients(repository: Repository) -> None:
+    config = {**stateful(), "input": [], "output": []}
+
+    found = described(repository.model(config, onnx_models.running_sum()))
+
+    assert [each["name"] for each in found["input"]] == ["x"]
+    assert [each["name"] for each in found["output"]] == ["y"]
+
+
 # --- completing the configuration -----------------------------------------------------------------
 
 

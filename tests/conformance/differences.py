@@ -626,4 +626,21 @@ _NEWER |= _newer(
     },
 )
 
-DIFFERENCES: dict[str, Difference] = {**_NEWER, **_TRACES, **_NAMESPACES, **_DECIDED}
+_SEQUENCES = _newer(
+    "an id of another kind than the model's CORRID is refused; 2.51 tells the model what lay there",
+    {
+        "sequences: HTTP text id": _error(
+            "400 Bad Request",
+            "inference request for sequence a to model 'sequence' has a correlation ID that is a "
+            "string, but control input 'CORRID' is UINT64",
+        ),
+    },
+)
+
+DIFFERENCES: dict[str, Difference] = {
+    **_NEWER,
+    **_TRACES,
+    **_NAMESPACES,
+    **_SEQUENCES,
+    **_DECIDED,
+}

@@ -456,6 +456,25 @@ def test_the_reference_backend_hands_its_states_on(client: Any) -> None:
         assert found == {"OUTPUT0": 4, "OUTPUT1": 0}
 
 
+def test_pytorch_keeps_states_by_their_index(tmp_path: Path) -> None:
+    torch_models = pytest.importorskip("support.torch_models", reason="PyTorch is not installed")
+    torch_models.save(torch_models.RunningSum(), tmp_path / "torch" / "1")
+    start = CONTROLS.splitlines()[0].replace('"START"', '"START__1"')
+    text = f"""
+        backend: "pytorch"
+        max_batch_size: 4
+        input {{ name: "X__0" data_type: TYPE_FP32 dims: 1 }}
+        output {{ name: "Y__0" data_type: TYPE_FP32 dims: 1 }}
+        {batching(state("S__2", "S__1"), start)}
+    """
+    models.write(tmp_path / "torch" / "config.pbtxt", text)
+    with serving(tmp_path) as running, http.InferenceServerClient(running.http) as client:
+        steps = [(1, 1, "S"), (10, 2, "S"), (2, 1, ""), (20, 2, ""), (3, 1, "E")]
+        sums = [run(client, "torch", *step, name="X__0")["Y__0"] for step in steps]
+
+    assert sums == [1, 10, 3, 30, 6]
+
+
 # --- iterative sequences and generate -------------------------------------------------------------
 
 

@@ -307,6 +307,61 @@ def test_a_broken_rule_is_told(text: str, expected: str) -> None:
     assert "; " in message, "the remedy is missing"
 
 
+STATE = 'input_name: "s" output_name: "t" data_type: TYPE_FP32'
+
+
+@pytest.mark.parametrize(
+    ("dims", "initial", "expected"),
+    [
+        ("0", "", "the state 's' has dims [0]"),
+        (
+            "-1",
+            "{ data_type: TYPE_FP32 dims: 1 zero_data: true }",
+            "Field 'name' must be set when using initial_state for state input 's'",
+        ),
+        (
+            "-1",
+            '{ name: "i" data_type: TYPE_INT32 dims: 1 zero_data: true }',
+            "the initial state of 's' is TYPE_INT32, and the state TYPE_FP32",
+        ),
+        (
+            "-1",
+            '{ name: "i" data_type: TYPE_FP32 dims: 1 }',
+            "the initial state of 's' has no data",
+        ),
+        (
+            "-1",
+            '{ name: "i" data_type: TYPE_FP32 dims: -1 zero_data: true }',
+            "state input name 's' contains variable dimensions",
+        ),
+        (
+            "[ -1, 3 ]",
+            '{ name: "i" data_type: TYPE_FP32 dims: [ 1, 2 ] zero_data: true }',
+            "has dims [1, 2], which do not fit the state's [-1, 3]",
+        ),
+        (
+            "-1",
+            '{ name: "i" data_type: TYPE_FP32 dims: [ 1, 2 ] zero_data: true }',
+            "has dims [1, 2], which do not fit the state's [-1]",
+        ),
+    ],
+)
+def test_a_state_that_cannot_begin_is_told(dims: str, initial: str, expected: str) -> None:
+    given = f"initial_state {initial}" if initial else ""
+    state = f"state {{ {STATE} dims: {dims} {given} }}"
+
+    assert expected in refusal(f'backend: "identity" sequence_batching {{ {state} }}')
+
+
+def test_a_state_has_one_initial_state() -> None:
+    initial = 'initial_state { name: "i" data_type: TYPE_FP32 dims: 2 data_file: "i" }'
+    state = f"state {{ {STATE} dims: 2 {initial} {initial} }}"
+
+    message = refusal(f'backend: "identity" sequence_batching {{ {state} }}')
+
+    assert "the initial state of 's' is given more than once" in message
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
