@@ -74,6 +74,11 @@ class MappedArena:
         self._map = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED, prot=protection)
         self._view = memoryview(self._map)
 
+    @property
+    def memory(self) -> object:
+        """What every view goes back to in the end, by its `obj`."""
+        return self._map
+
     def view(self, offset: int, size: int) -> memoryview:
         """The bytes of a span. Raises ValueError for a range outside of the arena."""
         if offset < 0 or size < 0 or offset + size > self.size:

@@ -85,12 +85,18 @@ class AttachArena(msgspec.Struct, tag="attach", array_like=True):
     """The descriptor of an arena follows on the lifeline under this number.
 
     Number 0 is the worker's own output arena: it allocates there, the supervisor reads. Every
-    other arena is written by somebody else and only read here, or scribbled on where the model is
-    the span's single reader.
+    other arena is written by the supervisor, or by the worker of another model whose outputs are
+    inputs here; it is only read, or scribbled on where the model is the span's single reader.
     """
 
     number: int
     size: int
+
+
+class DetachArena(msgspec.Struct, tag="detach", array_like=True):
+    """Whoever wrote this arena is gone, and no request reads it any more: let go of it."""
+
+    number: int
 
 
 class AttachRegion(msgspec.Struct, tag="attach_region", array_like=True):
@@ -131,6 +137,8 @@ class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     timeout_us: int = 0
     #: The outputs that go into clients' regions, by name; the others are sent.
     places: dict[str, Region] = {}
+    #: The inputs that somebody else reads as well: a model that writes to its inputs gets a copy.
+    shared: list[str] = []
     #: Where the instance keeps the state of the request's sequence; -1 if it has none.
     slot: int = -1
     #: Fills a row that no sequence has anything for: its inputs are zeros like those of the others
@@ -174,6 +182,7 @@ ToWorker = (
     Describe
     | Load
     | AttachArena
+    | DetachArena
     | AttachRegion
     | DetachRegion
     | AttachClaims

@@ -21,6 +21,7 @@ EXTENSIONS = [
     "classification",
     "sequence",
     "model_repository",
+    "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
     "system_shared_memory",
@@ -183,7 +184,7 @@ class ControlPlane:
     async def unload(self, model: str, unload_dependents: bool) -> None:
         """Unload a model; returns before its memory is free. An unknown model is no error."""
         self._refuse_while_exiting()
-        await self._manager.unload(model)
+        await self._manager.unload(model, unload_dependents=unload_dependents)
 
     def _refuse_while_exiting(self) -> None:
         if self._exiting:

@@ -51,6 +51,32 @@ class Lease(Hold, Protocol):
         ...
 
 
+class ArenaReader(Protocol):
+    """A worker, as somebody who is given arenas of others."""
+
+    def attach_arena(self, number: int, descriptor: int, size: int) -> None:
+        """Hand an arena over; the caller keeps its descriptor."""
+        ...
+
+    def detach_arena(self, number: int) -> None:
+        """The arena is gone; a worker that has ended already need not care."""
+        ...
+
+
+class Loan(Hold, Protocol):
+    """A span that is not in the arena of the request's own model."""
+
+    span: Span
+
+    def show_to(self, worker: ArenaReader) -> None:
+        """Make sure that the worker has the arena."""
+        ...
+
+    def share(self) -> Loan:
+        """The same span for another request."""
+        ...
+
+
 class RegionReader(Protocol):
     """A worker, as somebody who is given clients' regions."""
 
@@ -65,6 +91,15 @@ class RegionReader(Protocol):
 
 class RegionUse(Hold, Protocol):
     """The use of a region that a client has registered."""
+
+    @property
+    def number(self) -> int:
+        """The region's, as tensors name it."""
+        ...
+
+    def share(self) -> RegionUse:
+        """The use of the same region by another request."""
+        ...
 
     def show_to(self, worker: RegionReader) -> None:
         """Make sure that the worker has the region."""
@@ -92,8 +127,24 @@ class RequestTrace(Protocol):
         """Note a response and its outputs."""
         ...
 
+    def child(self) -> RequestTrace:
+        """The trace of a request that is made to answer this one."""
+        ...
+
     def end(self) -> None:
         """The last response has left for the client."""
+        ...
+
+
+class ComputeTimes(Protocol):
+    """Who wants to know how long the execution of a request takes."""
+
+    def began(self) -> None:
+        """The request has gone to a worker."""
+        ...
+
+    def ended(self, input_ns: int = 0, infer_ns: int = 0, output_ns: int = 0) -> None:
+        """Its execution has ended, or was lost with the worker; maybe after its last response."""
         ...
 
 
@@ -132,9 +183,15 @@ class InferRequest:
     leases: list[Hold] = field(default_factory=list[Hold])
     #: The clients' regions that tensors are in; `leases` has them too.
     regions: list[RegionUse] = field(default_factory=list[RegionUse])
+    #: The spans of other models' arenas that tensors are in; `leases` has them too.
+    loans: list[Loan] = field(default_factory=list[Loan])
+    #: The inputs that somebody else reads as well: no model may scribble on them.
+    shared: list[str] = field(default_factory=list[str])
     received_ns: int = field(default_factory=time.monotonic_ns)
     #: Where what happens to the request is noted; None if it is not traced.
     trace: RequestTrace | None = None
+    #: Where its execution is counted in; None where nobody asks.
+    times: ComputeTimes | None = None
     #: Rows of the batch dimension, 1 where the model does not batch. Set by the data plane.
     batch_size: int = 1
     #: The names that the worker is told, in order. Set by the data plane.

@@ -143,7 +143,7 @@ class Server:
         self._gpus = _gpus(settings)
         counters = parse_metrics_config(settings.metrics.config).counter_latencies
         self._metrics = Metrics(host, self._gpus, counters=counters)
-        loader = Loader(settings, surroundings, self._cache)
+        loader = Loader(settings, surroundings, self._served, self._cache)
         self._manager = ModelManager(settings, loader, self._retired, runtime_directory)
         self._traces = _traces(settings)
         self._controlplane = ControlPlane(
@@ -292,6 +292,10 @@ class Server:
     def _retired(self, served: ServedVersion) -> None:
         self._metrics.retire(_series(served))
 
+    def _served(self, model: str, version: int | None, home: str) -> ServedVersion:
+        """What the steps of ensembles run on."""
+        return self._manager.version(model, version, home)
+
     def _start_failure(self) -> str:
         """What keeps the server from starting: in explicit mode, what a model failed with."""
         error = self._manager.start_error
@@ -306,7 +310,7 @@ class Server:
 
     def _backend_rows(self) -> Iterable[tuple[str, str, str]]:
         names = {served.config.backend for served in self._manager.all_served()}
-        for name in sorted(names):
+        for name in sorted(names - {""}):  # an ensemble has none
             yield name, "worker process", str(self._settings.workers.backend(name))
 
 

@@ -21,6 +21,7 @@ from ..ipc.messages import (
     AttachRegion,
     Cancel,
     Describe,
+    DetachArena,
     DetachRegion,
     Execute,
     Load,
@@ -35,6 +36,7 @@ Work = (
     Describe
     | Load
     | AttachArena
+    | DetachArena
     | AttachRegion
     | DetachRegion
     | AttachClaims

@@ -100,8 +100,10 @@ class Instance:
         has_nulls = False
         for request in requests:
             try:
+                shared = request.shared
                 inputs = {
-                    tensor.name: array(tensor, model, request.id) for tensor in request.inputs
+                    tensor.name: array(tensor, model, request.id, shared=tensor.name in shared)
+                    for tensor in request.inputs
                 }
                 if request.null:
                     has_nulls = True

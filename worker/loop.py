@@ -17,6 +17,7 @@ from ..ipc.messages import (
     AttachRegion,
     Describe,
     Described,
+    DetachArena,
     DetachRegion,
     Execute,
     Load,
@@ -72,8 +73,9 @@ class Worker:
             elif isinstance(message, Trim):
                 self._memory.trim()
             elif isinstance(message, AttachArena):
-                descriptor = self._descriptors.take(message.number)
-                self._memory.attach(message.number, descriptor, message.size)
+                self._attach_arena(message)
+            elif isinstance(message, DetachArena):
+                self._memory.detach(message.number)
             elif isinstance(message, AttachRegion):
                 self._attach_region(message)
             elif isinstance(message, DetachRegion):
@@ -93,6 +95,19 @@ class Worker:
             return True
         self._inbox.forget(ahead)
         return False
+
+    def _attach_arena(self, message: AttachArena) -> None:
+        try:
+            descriptor = self._descriptors.take(message.number)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            if self._instance is None:
+                raise
+            # Another model's arena: the requests that name it fail, and say so.
+            log.error("arena %d cannot be had: %s", message.number, error)
+        else:
+            self._memory.attach(message.number, descriptor, message.size)
 
     def _attach_region(self, message: AttachRegion) -> None:
         try:

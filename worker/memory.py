@@ -72,18 +72,26 @@ class Memory:
         else:
             self._descriptors[number] = (descriptor, size)
 
-    def array(self, tensor: Tensor, model: str, request_id: str) -> Array:
+    def detach(self, number: int) -> None:
+        """Let go of an arena; views that a model still has keep their memory."""
+        self._mapped.pop(number, None)
+        descriptor, _size = self._descriptors.pop(number, (-1, 0))
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def array(self, tensor: Tensor, model: str, request_id: str, *, shared: bool = False) -> Array:
         """The tensor as an array of its shape, without copying where the bytes lie in an arena.
 
-        It aliases the arena until the request is answered. Of a client's region, what the model may
-        write to is a copy. Raises InvalidArgumentError when the
-        bytes do not add up; the names of model and request are for its message.
+        It aliases the arena until the request is answered. What the model may write to is a copy
+        where the bytes are `shared` with another reader, or with a client. Raises
+        InvalidArgumentError when the bytes do not add up; the names of model and request are for
+        its message.
         """
         data = tensor.data
-        inline = False
+        others = shared
         if isinstance(data, memoryview):
             view = data
-            inline = True
+            others = True
         elif isinstance(data, Span):
             arena = self._mapped.get(data.arena)
             if arena is None:
@@ -105,8 +113,8 @@ class Memory:
                 f"input '{tensor.name}' for model '{model}' has {len(view)} bytes, which is not "
                 f"what {tensor.datatype} {list(tensor.shape)} takes"
             ) from None
-        if inline and self.writable_inputs:
-            return array.copy()  # the message's bytes are immutable, and these are few
+        if others and self.writable_inputs:
+            return array.copy()  # of what is in a message, which is immutable, there is little
         return array
 
     def place_in_region(self, name: str, array: Array, place: Region) -> Tensor:
@@ -128,7 +136,8 @@ class Memory:
                 f"({place.size} bytes) should be at least {len(data)} bytes to hold the results"
             )
         self.regions[place].write(place, data)
-        return Tensor(name, datatype, array.shape, place)
+        written = Region(place.region, place.offset, len(data))
+        return Tensor(name, datatype, array.shape, written)
 
     def place(self, name: str, array: Array, wait_for: WaitFor) -> Tensor:
         """Turn an output into a tensor: inline when it is small, else a span of the output arena.

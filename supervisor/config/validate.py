@@ -40,6 +40,8 @@ def check_as_written(config: ModelConfig, source: Source) -> None:
     Raises InvalidArgumentError as `validate` does.
     """
     problems = [*max_batch_size(config), *response_cache(config)]
+    for rule in validate_schedulers.ENSEMBLE_RULES:
+        problems += rule(config)
     if config.max_batch_size > 0:  # 0 may be completed from the model
         problems += validate_schedulers.preferred_sizes(config)
     refuse(problems, config.name, source)

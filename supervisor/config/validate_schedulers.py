@@ -316,6 +316,41 @@ def _intermediate(config: ModelConfig, produced: set[str], used: set[str]) -> It
                 )
 
 
+def ensemble_circles(config: ModelConfig) -> Iterator[Problem]:
+    """No step waits, be it through others, for what it writes itself."""
+    if config.ensemble_scheduling is None:
+        return
+    steps = config.ensemble_scheduling.step
+    written = {name for step in steps for name in step.output_map.values()}
+    known = {tensor.name for tensor in config.input}
+    left = list(enumerate(steps))
+    while True:
+        waiting = [
+            (index, step)
+            for index, step in left
+            if any(name in written and name not in known for name in step.input_map.values())
+        ]
+        if len(waiting) == len(left):
+            break
+        known.update(n for each in left if each not in waiting for n in each[1].output_map.values())
+        left = waiting
+    for index, step in waiting:
+        yield Problem(
+            ("ensemble_scheduling", "step", index),
+            f"step {index} ('{step.model_name}') never runs: it waits for a tensor that is made "
+            "from its own outputs",
+            "break the circle",
+        )
+
+
+#: What can be said of an ensemble without the models of its steps.
+ENSEMBLE_RULES: tuple[Rule, ...] = (
+    ensemble_block,
+    ensemble_steps,
+    ensemble_flow,
+    ensemble_circles,
+)
+
 RULES: tuple[Rule, ...] = (
     preferred_sizes,
     priorities,
@@ -323,7 +358,5 @@ RULES: tuple[Rule, ...] = (
     controls,
     slots,
     states,
-    ensemble_block,
-    ensemble_steps,
-    ensemble_flow,
+    *ENSEMBLE_RULES,
 )

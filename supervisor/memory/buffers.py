@@ -12,6 +12,7 @@ at no earlier time: the next response would overwrite bytes that are still on th
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 import weakref
@@ -24,6 +25,15 @@ import numpy as np
 from ...ipc.arena import Arena, MappedArena, arena_size, create_memory
 from ...ipc.errors import UnavailableError
 from ...ipc.tensor import Span
+from ..request import ArenaReader
+from .copies import COPIES
+from .readers import Readers
+
+#: Numbers that tell the arenas of all workers apart; those of inputs stay below.
+_output_numbers = itertools.count(1 << 31)
+
+#: The arenas by the memory that their views go back to, as long as there are any.
+_output_arenas: dict[int, OutputArena] = {}
 
 
 class Holder(Protocol):
@@ -35,14 +45,19 @@ class Holder(Protocol):
 
 
 class InputLease:
-    """Bytes of an input arena that one request holds."""
+    """Bytes of an input arena that one request holds, or several that share them."""
 
-    __slots__ = ("_arena", "_offset", "_size")
+    __slots__ = ("_arena", "_holders", "_offset", "_size")
 
-    def __init__(self, arena: InputArena, offset: int, size: int) -> None:
+    def __init__(
+        self, arena: InputArena, offset: int, size: int, holders: set[InputLease] | None = None
+    ) -> None:
         self._arena: InputArena | None = arena
         self._offset = offset
         self._size = size
+        #: All leases of these bytes that are not given back, where they are shared; the last one
+        #: frees them.
+        self._holders = holders
 
     @property
     def arena(self) -> InputArena | None:
@@ -65,10 +80,32 @@ class InputLease:
             raise ValueError(f"[{offset}, {offset + size}) is not inside a lease of {self._size}")
         return Span(self._arena.number, self._offset + offset, size)
 
+    def covers(self, span: Span) -> bool:
+        """Whether a span lies in the bytes that this lease holds."""
+        return (
+            self._arena is not None
+            and span.arena == self._arena.number
+            and self._offset <= span.offset
+            and span.offset + span.size <= self._offset + self._size
+        )
+
+    def share(self) -> InputLease:
+        """Another lease of the same bytes, which are free when all are given back."""
+        assert self._arena is not None, "the lease was given back"
+        if self._holders is None:
+            self._holders = {self}
+        lease = InputLease(self._arena, self._offset, self._size, self._holders)
+        self._holders.add(lease)
+        return lease
+
     def release(self) -> None:
         """Give the bytes back; a second time is harmless."""
         arena, self._arena = self._arena, None
-        if arena is not None:
+        if arena is None:
+            return
+        if self._holders is not None:
+            self._holders.discard(self)
+        if not self._holders:
             arena.release(self._offset)
 
 
@@ -88,6 +125,8 @@ class InputArena:
         self.leases = 0
         #: Who serves the requests that lease here, and is told when a lease ends.
         self.holder: Holder | None = None
+        #: Workers of other models that read here.
+        self._readers = Readers()
 
     def __repr__(self) -> str:
         return f"<InputArena {self.number}: {self.leases} leases, {self._arena!r}>"
@@ -111,6 +150,12 @@ class InputArena:
         size = len(data)
         self._arena.commit(offset, size)
         self._arena.view(offset, size)[:] = data
+        COPIES.inward += size
+
+    def show_to(self, worker: ArenaReader) -> None:
+        """Make sure that a worker of another model has the arena."""
+        if self.descriptor >= 0:
+            self._readers.show(worker, self.number, self.descriptor, self.size)
 
     def view(self, span: Span) -> memoryview | None:
         """A span's bytes in place, valid while they are leased; None for one of another arena."""
@@ -143,6 +188,7 @@ class InputArena:
         """
         self._arena = None
         if self.descriptor >= 0:
+            self._readers.dismiss(self.number)
             os.close(self.descriptor)
             self.descriptor = -1
 
@@ -155,6 +201,8 @@ class OutputArena:
     """
 
     def __init__(self, size: int, give_back: Callable[[list[int]], None]) -> None:
+        #: Under which workers of other models know it; to its own it is number 0.
+        self.number = next(_output_numbers)
         self.size = arena_size(size)
         self.descriptor = create_memory("tritonpy-outputs", self.size)
         try:
@@ -164,12 +212,17 @@ class OutputArena:
         except OSError:
             os.close(self.descriptor)
             raise
+        #: Where the arena begins in our memory, and what its views go back to.
+        self._address = _address(self._mapped.view(0, self.size))
+        self._memory = id(self._mapped.memory)
+        _output_arenas[self._memory] = self
         self._give_back: Callable[[list[int]], None] | None = give_back
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._exporters: dict[int, weakref.ref[object]] = {}
         self._unread: deque[int] = deque()
         self._flush_is_due = False
+        self._readers = Readers()
 
     def view(self, span: Span) -> memoryview:
         """The bytes of a span, which stays allocated until the last view of it is gone."""
@@ -179,13 +232,29 @@ class OutputArena:
         self._exporters[offset] = weakref.ref(exporter, lambda _gone: self._dropped(offset))
         return exporter.data
 
+    def span_of(self, view: memoryview) -> Span:
+        """The place of a view's bytes, for workers that the arena was shown to."""
+        return Span(self.number, _address(view) - self._address, len(view))
+
+    def show_to(self, worker: ArenaReader) -> None:
+        """Make sure that a worker of another model has the arena. Somebody must hold a view."""
+        assert self.descriptor >= 0, "nothing of the arena is read any more"
+        self._readers.show(worker, self.number, self.descriptor, self.size)
+
     def retire(self) -> None:
-        """The worker is gone: views stay valid, and their memory goes with the last of them."""
+        """The worker is gone: views stay valid, and the memory goes with the last of them."""
         self._give_back = None
         self._mapped = None  # the views keep it
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        self._end_if_unread()
+
+    def _end_if_unread(self) -> None:
+        """Without worker and views there is nothing more to show to anybody."""
+        if self._give_back is not None or self._exporters or self.descriptor < 0:
+            return
+        self._readers.dismiss(self.number)
+        _output_arenas.pop(self._memory, None)
+        os.close(self.descriptor)
+        self.descriptor = -1
 
     def _dropped(self, offset: int) -> None:
         """The last view of a span is gone; on whatever thread the last reference was dropped.
@@ -195,10 +264,12 @@ class OutputArena:
         flush does it the other way round, so that one of the two sees the other.
         """
         self._exporters.pop(offset, None)
-        if self._give_back is None:
-            return
         self._unread.append(offset)
-        if self._flush_is_due or self._loop.is_closed():
+        if self._loop.is_closed() or not self._readers:
+            self._end_if_unread()
+        if self._loop.is_closed() or self.descriptor < 0:
+            return
+        if self._flush_is_due:
             return
         self._flush_is_due = True
         if threading.get_ident() == self._thread:
@@ -211,5 +282,19 @@ class OutputArena:
         offsets: list[int] = []
         while self._unread:
             offsets.append(self._unread.popleft())
-        if self._give_back is not None and offsets:
+        if self._give_back is None:
+            self._end_if_unread()
+        elif offsets:
             self._give_back(offsets)
+
+
+def arena_of(view: memoryview) -> OutputArena | None:
+    """The arena that a worker's output lies in; None for bytes that came in a message."""
+    exporter: object = view.obj
+    inner: object = exporter.base if isinstance(exporter, np.ndarray) else None
+    return _output_arenas.get(id(inner.obj)) if isinstance(inner, memoryview) else None
+
+
+def _address(view: memoryview) -> int:
+    address: int = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
+    return address

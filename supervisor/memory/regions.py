@@ -91,6 +91,17 @@ class RegionUse:
         region.use()
         self._region: ClientRegion | None = region
 
+    @property
+    def number(self) -> int:
+        """The region's, as tensors name it."""
+        assert self._region is not None, "the region was given back"
+        return self._region.number
+
+    def share(self) -> RegionUse:
+        """The use of the same region by another request."""
+        assert self._region is not None, "the region was given back"
+        return RegionUse(self._region)
+
     def show_to(self, worker: RegionReader) -> None:
         """Make sure that the worker has the region."""
         assert self._region is not None, "the region was given back"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ...ipc.errors import InvalidArgumentError, NotFoundError
+from ...ipc.errors import InvalidArgumentError, NotFoundError, StatusError
 from ..config.artefacts import complete_from_files
 from ..config.locate import Source
 from ..config.parse import from_file
@@ -104,6 +104,15 @@ class Catalogue:
             for place in self._found.get(model, [])
             for path, seen in self.storage.fingerprint(place).items()
         }
+
+    def as_written(self, model: ModelIdentifier) -> ModelConfig | None:
+        """The configuration as the file has it, None without one that can be read. Blocking."""
+        try:
+            found = self.place(model)
+            self.storage.fetch(found)
+            return from_file(found.config_path)[0] if found.config_path is not None else None
+        except StatusError:
+            return None
 
     def config(
         self, found: ModelOnDisk, request: LoadRequest = _PLAIN

@@ -60,6 +60,12 @@ class Entry:
     overridden: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     latest: ServedVersion | None = None
+    #: The models of its steps, while somebody wants it; of a model that is no ensemble none.
+    composing: tuple[ModelIdentifier, ...] = ()
+    #: An ensemble that somebody wants, and that does not serve as a model that it needs is gone.
+    waits: bool = False
+    #: Somebody asked for it by name, and not only for an ensemble that needs it.
+    explicit: bool = False
     #: The versions by the labels that the configuration gave them when it was loaded.
     labels: Mapping[str, int] = field(default_factory=dict[str, int])
 
@@ -138,6 +144,19 @@ class Entry:
             wanted = [v for v in self.versions.values() if not v.is_unloaded]
             return not wanted if self.versions else not self.reason
         return all(v.served is None or v.served.pool.is_ready for v in self.versions.values())
+
+    @property
+    def plans(self) -> list[Plan]:
+        """What it is served by, or was before a model that it needs went."""
+        versions = self.versions.values()
+        return [v.plan for v in versions if v.plan is not None and (v.served or self.waits)]
+
+    def failures(self) -> str:
+        """What keeps its versions from serving, as the answer to a failed load tells it."""
+        failed = [v for _n, v in sorted(self.versions.items()) if v.served is None]
+        return " ".join(
+            f"version {v.number} is at {v.state.value} state: {v.reason};" for v in failed
+        )
 
     def ready(self) -> list[int]:
         """The versions that are ready, ascending."""

@@ -10,6 +10,7 @@ from ..config.labels import version_labels
 from ..repository import agents, given, layout, poller, versions
 from ..repository.given import GivenFolder
 from .catalogue import Catalogue
+from .composition import Composition
 from .deployer import Deployer
 from .entry import Entry
 from .load_request import LoadRequest
@@ -21,8 +22,11 @@ log = logging.getLogger(__name__)
 class Intake:
     """Reads what is to be loaded, plans its versions, and has the deployer serve them."""
 
-    def __init__(self, catalogue: Catalogue, deployer: Deployer, scratch: str) -> None:
+    def __init__(
+        self, catalogue: Catalogue, composition: Composition, deployer: Deployer, scratch: str
+    ) -> None:
         self._catalogue = catalogue
+        self._composition = composition
         self._deployer = deployer
         #: Where the files that come with a load request are put, in folders of their own.
         self._scratch = scratch
@@ -30,16 +34,20 @@ class Intake:
     def __repr__(self) -> str:
         return f"<Intake from {self._catalogue!r}>"
 
-    async def load(self, entry: Entry, request: LoadRequest) -> None:
+    async def load(self, entry: Entry, request: LoadRequest, *, untried: bool = False) -> bool:
         """Load a model unless what serves is the same. One load of a model waits for the other.
 
-        Raises StatusError, with what is wrong in the model's folder, its configuration or itself.
+        False when nothing was done: with `untried` also when that was tried with these very files,
+        be it in vain. Raises StatusError, with what is wrong in the model's folder, its
+        configuration or itself.
         """
         async with entry.lock:
             try:
                 fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, entry.identifier)
                 if request.is_plain and entry.is_as_loaded(fingerprint):
-                    return
+                    return False
+                if untried and fingerprint == entry.tried:
+                    return False
                 entry.tried = fingerprint
                 folder = await asyncio.to_thread(self._build, entry.name, request)
             except StatusError as error:
@@ -51,6 +59,8 @@ class Intake:
                     folder.release()
             entry.fingerprint = fingerprint
             entry.overridden = not request.is_plain
+            entry.waits = False
+        return True
 
     def _build(self, model: str, request: LoadRequest) -> GivenFolder | None:
         """The folder of the files that came with the request, if some did. Blocking."""
@@ -76,10 +86,13 @@ class Intake:
             await asyncio.to_thread(agents.consult, config, entry.name, found.directory)
         except StatusError as error:
             raise _poll_failed(entry, error) from None
+        entry.composing = self._composition.needed(entry.identifier, config)
         try:
+            if entry.composing:
+                self._composition.check(entry, config)
             numbers = versions.select(config.version_policy, found.versions, entry.name)
         except StatusError as error:
-            raise _load_failed(entry, error) from None
+            raise load_failed(entry, error) from None
         name, namespace = entry.name, entry.identifier.namespace
         plans = [
             Plan(name, number, found.directory, config, source, folder, namespace)
@@ -98,7 +111,7 @@ def _poll_failed(entry: Entry, error: StatusError) -> StatusError:
     return InternalError(f"{text}: {error.message}")
 
 
-def _load_failed(entry: Entry, error: StatusError) -> StatusError:
+def load_failed(entry: Entry, error: StatusError) -> StatusError:
     """The error of a model that has nothing to load."""
     entry.reason = f"{error.label}: {error.message}"
     text = f"load failed for model '{entry.identifier}': {error.message}"

@@ -44,8 +44,9 @@ from ..workers.recipe import Recipe, match
 from ..workers.restarts import RestartPolicy
 from . import generation
 from .cached_answers import CachedAnswers
+from .ensembles import FindVersion, is_ensemble, serve_ensemble
 from .model import ServedVersion, scheduler_of
-from .unsupported import missing_features, refuse_unsupported
+from .unsupported import missing_features
 from .warmup import read_samples
 
 log = logging.getLogger(__name__)
@@ -84,10 +85,13 @@ class Loader:
         self,
         settings: Settings,
         surroundings: Surroundings,
+        find: FindVersion,
         cache: ResponseCache | None = None,
     ) -> None:
         self._settings = settings
         self._surroundings = surroundings
+        #: The versions that the steps of ensembles run on.
+        self._find = find
         self._cache = cache
         self._shares = devices.CpuShares(devices.cores())
         self._gpu_limits = GpuLimits(settings.models.gpu_limits)
@@ -95,9 +99,10 @@ class Loader:
 
     async def load(self, plan: Plan) -> ServedVersion:
         """Load one version. Raises StatusError that says why it cannot be served."""
+        if is_ensemble(plan.config):
+            return await self._load_ensemble(plan)
         started = time.monotonic_ns()
         config = defaults.normalise(plan.config, devices.usable_gpus(plan.config.backend))
-        refuse_unsupported(config)
         # What can be checked already is checked before a process is started for it.
         if not _needs_description(config, self._settings):
             self._validate(config, plan)
@@ -131,12 +136,31 @@ class Loader:
             )
         return served
 
+    async def _load_ensemble(self, plan: Plan) -> ServedVersion:
+        """Serve an ensemble, which has nothing of its own to load but the names of its classes."""
+        config = defaults.normalise(plan.config, ())
+        self._validate(config, plan)
+        labels = await asyncio.to_thread(_read_labels, plan, config)
+        inputs = self._input_arena(plan)
+        try:
+            served = serve_ensemble(
+                config, plan.version, plan.namespace, self._find, inputs, labels
+            )
+        except BaseException:
+            inputs.close()
+            raise
+        served.namespace = plan.namespace
+        return served
+
     async def change_instances(self, served: ServedVersion, plan: Plan) -> list[Instance]:
         """Have a version served by the instances that the plan asks for, without a pause.
 
         Those that are missing are started; returned are those that are not wanted any more, for
         `dismiss`. Raises StatusError when the new ones cannot be had: the old ones serve on.
         """
+        if is_ensemble(served.config):
+            served.config = applied(served.config, plan.config)
+            return []
         gpus = devices.usable_gpus(served.config.backend)
         config = defaults.normalise(applied(served.config, plan.config), gpus)
         self._validate(config, plan)
@@ -189,7 +213,6 @@ class Loader:
             config = parse.from_json(described, f"the completed configuration of '{plan.name}'")
             config = defaults.normalise(config, devices.usable_gpus(config.backend))
             self._validate(config, plan)
-            refuse_unsupported(config)
         labels = await asyncio.to_thread(_read_labels, plan, config)
         scheduler = scheduler_of(config, plan.version, pool)
         answers = await self._answers(plan, config, inputs, statistics)

@@ -15,7 +15,9 @@ from ..repository.layout import check_name
 from ..settings import ALL_MODELS, Settings
 from ..telemetry.statistics import StatisticsSnapshot
 from . import load_request
+from .assembly import Assembly
 from .catalogue import Catalogue
+from .composition import Composition
 from .deployer import Deployer
 from .entry import Entry
 from .identifier import ModelIdentifier
@@ -50,8 +52,16 @@ class ModelManager:
         self._registry = Registry(settings.models.namespacing)
         self._catalogue = Catalogue(settings)
         self._deployer = Deployer(settings.models, loader, on_retired)
-        self._intake = Intake(
-            self._catalogue, self._deployer, scratch_directory or tempfile.gettempdir()
+        self._composition = Composition(self._registry, self._catalogue)
+        scratch = scratch_directory or tempfile.gettempdir()
+        intake = Intake(self._catalogue, self._composition, self._deployer, scratch)
+        self._assembly = Assembly(
+            self._registry,
+            self._catalogue,
+            self._composition,
+            intake,
+            self._deployer,
+            explicit=settings.models.mode == "explicit",
         )
         #: Loads, unloads and polling.
         self._operations = Tasks()
@@ -79,8 +89,10 @@ class ModelManager:
             wanted: Sequence[ModelIdentifier] = self._catalogue.identifiers
         else:
             wanted = [one for name in control.startup for one in self._named(name)]
-        loads = (self._operations.run(self._load_quietly(model)) for model in wanted)
+        loads = (self._operations.run(self._load_untried(model)) for model in wanted)
         await asyncio.gather(*loads)
+        for model in wanted:
+            self._registry.enter(model).explicit = True
         self._started = True
         self.is_ready()
         if control.mode == "poll" and control.poll_secs:
@@ -197,15 +209,22 @@ class ModelManager:
         if not wanted:
             raise InternalError(f"failed to load '{model}', failed to poll from model repository")
         await self._operations.run(self._load_all(wanted, request))
+        for found in wanted:
+            self._registry.enter(found).explicit = True
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, *, unload_dependents: bool = False) -> None:
         """Stop serving a model, or all that have this name; what they have is finished meanwhile.
 
-        A model that is not loaded is no error. Raises UnavailableError outside of explicit mode.
+        Ensembles that need it go with it, and with `unload_dependents` what only it needed and
+        nobody asked for. A model that is not loaded is no error. Raises UnavailableError outside of
+        explicit mode.
         """
         self._check_explicit()
-        entries = self._registry.named(model)
-        await asyncio.gather(*(self._operations.run(self._unload(entry)) for entry in entries))
+        entries = list(self._registry.named(model))
+        if unload_dependents:
+            entries += self._composition.no_longer_needed([one.identifier for one in entries])
+        for entry in entries:
+            await self._operations.run(self._assembly.unload(entry))
 
     def _named(self, name: str) -> Sequence[ModelIdentifier]:
         """All models of this name; where there is none, the one whose absence is to be told."""
@@ -213,7 +232,7 @@ class ModelManager:
 
     async def _load_all(self, models: Sequence[ModelIdentifier], request: LoadRequest) -> None:
         """Load models of one name; when some fail, all their errors are one."""
-        loads = (self._intake.load(self._registry.enter(model), request) for model in models)
+        loads = (self._assembly.load(model, request, self._load_quietly) for model in models)
         results = await asyncio.gather(*loads, return_exceptions=True)
         errors = [result for result in results if result is not None]
         unexpected = [error for error in errors if not isinstance(error, StatusError)]
@@ -223,19 +242,20 @@ class ModelManager:
         if failed:
             raise type(failed[0])("".join(error.message for error in failed))
 
-    async def _load_quietly(self, model: ModelIdentifier) -> None:
+    async def _load_quietly(self, model: ModelIdentifier, *, untried: bool = False) -> None:
         """Load a model whose failure only the log and the index will tell."""
         try:
-            await self._intake.load(self._registry.enter(model), LoadRequest())
+            load = self._load_untried if untried else self._load_quietly
+            await self._assembly.load(model, LoadRequest(), load, untried=untried)
         except StatusError as error:  # logged where it happened
             if not self._started and self.start_error is None:
                 self.start_error = error
         except Exception:  # the supervision loop: a model fails alone, whatever we did wrong
             log.exception("failed to load '%s'", model)
 
-    async def _unload(self, entry: Entry) -> None:
-        async with entry.lock:
-            self._deployer.withdraw(entry)
+    async def _load_untried(self, model: ModelIdentifier) -> None:
+        """Load a model unless that was tried with these very files, be it in vain."""
+        await self._load_quietly(model, untried=True)
 
     # --- polling ----------------------------------------------------------------------------------
 
@@ -256,21 +276,14 @@ class ModelManager:
                     "failed to poll model '%s': not unique across all model repositories", model
                 )
             if model in known and not self._catalogue.is_duplicate(model):
-                self._operations.begin(self._load_if_changed(model))
+                self._operations.begin(self._load_untried(model))
             elif entry is not None:
-                self._operations.begin(self._unload(entry))
+                self._operations.begin(self._assembly.unload(entry))
 
     async def _poll_every(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             await self.poll()
-
-    async def _load_if_changed(self, model: ModelIdentifier) -> None:
-        """Load a model unless it was tried with these very files, be it in vain."""
-        entry = self._registry.get(model)
-        fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, model)
-        if entry is None or fingerprint != entry.tried:
-            await self._load_quietly(model)
 
     # --- inside -----------------------------------------------------------------------------------
 

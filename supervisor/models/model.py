@@ -10,7 +10,7 @@ from typing import Protocol
 from ...ipc.errors import StatusError, UnavailableError
 from ..config.schema import ModelConfig
 from ..memory.buffers import InputArena, InputLease
-from ..request import FailureReason, InferRequest, InferResponse
+from ..request import FailureReason, Hold, InferRequest, InferResponse
 from ..scheduling.batcher import Policy
 from ..scheduling.dynamic import DynamicScheduler
 from ..scheduling.queue import QueueRules
@@ -190,6 +190,16 @@ class ServedVersion:
         if not self.scheduler.cancel(work):
             self.pool.cancel(work)
 
+    def reserve(self) -> Reservation:
+        """Keep the version serving, for requests that are still to be made of it."""
+        self._running += 1
+        return Reservation(self)
+
+    def unreserve(self) -> None:
+        """Called by a reservation that is given back."""
+        self._running -= 1
+        self.lease_ended()
+
     def lease(self, size: int) -> InputLease:
         """Lease memory for a request's inputs. Raises UnavailableError when there is none left."""
         return self.inputs.lease(size)
@@ -262,6 +272,21 @@ class ServedVersion:
             _release(request)
         self._running -= 1
         self.lease_ended()
+
+
+class Reservation(Hold):
+    """Keeps a version from being retired until it is released."""
+
+    __slots__ = ("_served",)
+
+    def __init__(self, served: ServedVersion) -> None:
+        self._served: ServedVersion | None = served
+
+    def release(self) -> None:
+        """Give the version free; a second time is harmless."""
+        served, self._served = self._served, None
+        if served is not None:
+            served.unreserve()
 
 
 def _nothing() -> None:

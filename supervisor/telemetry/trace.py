@@ -34,6 +34,8 @@ class Identity(NamedTuple):
     model: str
     version: int
     request_id: str
+    #: The trace of the ensemble's request, where a step of one made this request; else 0.
+    parent_id: int = 0
 
 
 class TracedTensor(NamedTuple):
@@ -67,10 +69,26 @@ class Trace:
     Whoever began it calls `end` once, when the request's last response has left.
     """
 
-    __slots__ = ("_at_worker", "_end", "_ended", "entries", "frequency", "id", "levels", "parent")
+    __slots__ = (
+        "_at_worker",
+        "_begin",
+        "_end",
+        "_ended",
+        "entries",
+        "frequency",
+        "id",
+        "levels",
+        "parent",
+        "within",
+    )
 
     def __init__(
-        self, number: int, settings: TraceSettings, parent: str, end: Callable[[Trace], None]
+        self,
+        number: int,
+        settings: TraceSettings,
+        parent: str,
+        end: Callable[[Trace], None],
+        begin: Callable[[Trace], Trace],
     ) -> None:
         self.id = number
         self.levels = settings.levels
@@ -78,8 +96,11 @@ class Trace:
         self.frequency = settings.log_frequency
         #: The client's own trace that this one belongs to, as in the header; "" for none.
         self.parent = parent
+        #: The trace of the ensemble's request that this one is made for.
+        self.within: Trace | None = None
         self.entries: list[Entry] = []
         self._end = end
+        self._begin = begin
         self._at_worker = self._ended = False
 
     def stamp(self, name: str, ns: int = 0) -> None:
@@ -91,7 +112,8 @@ class Trace:
         self, model: str, version: int, request: InferRequest, read: Callable[[Span], bytes | None]
     ) -> None:
         """Note which version has taken the request, and its inputs; `read` copies a span."""
-        self.entries.append(Identity(model, version, request.id))
+        parent_id = self.within.id if self.within is not None else 0
+        self.entries.append(Identity(model, version, request.id, parent_id))
         self.stamp("REQUEST_START")
         self.stamp("QUEUE_START")
         if "TENSORS" in self.levels:
@@ -103,6 +125,10 @@ class Trace:
                 if isinstance(data, memoryview):
                     copied = bytes(data)
                 self._tensor("TENSOR_QUEUE_INPUT", tensor, copied)
+
+    def child(self) -> Trace:
+        """The trace of a request that is made to answer this one. Whoever makes it ends it."""
+        return self._begin(self)
 
     def at_worker(self, there: bool) -> None:
         """The request has gone to a worker, or that is done with it.
@@ -171,8 +197,17 @@ class Traces:
         sampler = self._table.sampler(model)
         if not sampler.takes(found is not None and bool(int(found[1], 16) & 1)):
             return None
+        settings = sampler.settings
+        return self._new(settings, parent if found else "")
+
+    def _new(self, settings: TraceSettings, parent: str, within: Trace | None = None) -> Trace:
+        def child(trace: Trace) -> Trace:
+            return self._new(settings, "", trace)
+
         self._created += 1
-        return Trace(self._created, sampler.settings, parent if found else "", self._ended)
+        trace = Trace(self._created, settings, parent, self._ended, child)
+        trace.within = within
+        return trace
 
     def update(
         self, changes: Mapping[str, list[str] | None], model: str = "", space: str = ""

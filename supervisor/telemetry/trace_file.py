@@ -79,8 +79,16 @@ def entry_document(number: int, entry: Entry) -> dict[str, Any]:
     if isinstance(entry, Stamp):
         return {"id": number, "timestamps": [{"name": entry.name, "ns": entry.ns}]}
     if isinstance(entry, Identity):
-        document = {"id": number, "model_name": entry.model, "model_version": entry.version}
-        return document | ({"request_id": entry.request_id} if entry.request_id else {})
+        document: dict[str, Any] = {
+            "id": number,
+            "model_name": entry.model,
+            "model_version": entry.version,
+        }
+        if entry.request_id:
+            document["request_id"] = entry.request_id
+        if entry.parent_id:
+            document["parent_id"] = entry.parent_id
+        return document
     tensor = {
         "name": entry.name,
         "data": data_text(entry),

@@ -177,6 +177,8 @@ class Instance:
             self._open[work.key] = work
             if work.request.regions:
                 self._show_regions(work)
+            if work.request.loans:
+                self._show_arenas(work)
         try:
             requests = batch_messages(batch)
             if ahead:
@@ -199,6 +201,8 @@ class Instance:
                     del self._open[work.key]
                     if work.request.trace is not None:
                         work.request.trace.at_worker(False)
+                    if work.request.times is not None:
+                        work.request.times.ended()
                 return batch
         return ()
 
@@ -321,6 +325,11 @@ class Instance:
         assert self._process is not None
         for use in work.request.regions:
             use.show_to(self._process)
+
+    def _show_arenas(self, work: Work) -> None:
+        assert self._process is not None
+        for loan in work.request.loans:
+            loan.show_to(self._process)
 
     def _give_back(self, offsets: list[int]) -> None:
         if self.state in ALIVE:
@@ -472,6 +481,8 @@ class Instance:
         for work in chain.from_iterable(self._batches.values()):
             if work.request.trace is not None:
                 work.request.trace.at_worker(False)
+            if work.request.times is not None:
+                work.request.times.ended()
         self._batches.clear()
         if self.state is WorkerState.STOPPING:
             self._move(WorkerEvent.EXITED)

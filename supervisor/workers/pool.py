@@ -280,6 +280,8 @@ class Pool:
         for work in batch:
             if work.request.trace is not None:
                 work.request.trace.at_worker(True)
+            if work.request.times is not None:
+                work.request.times.began()
         return True
 
     def cancel(self, work: Work) -> None:
@@ -390,6 +392,12 @@ class Pool:
                 queue_ns += message.start_ns - work.enqueued_ns
             if work.request.trace is not None:
                 _stamp(work.request.trace, message)
+            if work.request.times is not None:
+                work.request.times.ended(
+                    message.input_end_ns - message.start_ns,
+                    message.output_start_ns - message.input_end_ns,
+                    message.end_ns - message.output_start_ns,
+                )
         self._statistics.executed(
             rows,
             requests,

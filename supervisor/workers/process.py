@@ -28,6 +28,7 @@ from ...ipc.messages import (
     AttachArena,
     AttachClaims,
     AttachRegion,
+    DetachArena,
     DetachRegion,
     FromWorker,
     ToWorker,
@@ -172,13 +173,13 @@ class WorkerProcess:
 
     def attach_arena(self, number: int, descriptor: int, size: int) -> None:
         """Hand an arena over; the caller keeps its descriptor."""
-        assert self._lifeline is not None
-        try:
-            send_descriptor(self._lifeline, number, descriptor)
-        except OSError:
-            self.kill()  # it is dying already, or does not listen: its exit tells the rest
-            return
         self._channel.send(AttachArena(number, size))
+        self._hand_over(number, descriptor)
+
+    def detach_arena(self, number: int) -> None:
+        """Have the worker let go of an arena that no request reads any more."""
+        if self._pidfd >= 0:
+            self._channel.send(DetachArena(number))
 
     def attach_claims(self) -> None:
         """Hand over the pipe by which batches that are sent ahead are claimed."""
@@ -196,12 +197,17 @@ class WorkerProcess:
         return self._offers.take_back() if self._offers is not None else None
 
     def attach_region(self, number: int, name: str, descriptor: int, end: int) -> None:
-        """Hand a client's region over, which ends at byte `end`; the caller keeps its descriptor.
+        """Hand a client's region over, which ends at byte `end`; the caller keeps its
+        descriptor.
+        """
+        self._channel.send(AttachRegion(number, name, end))
+        self._hand_over(number, descriptor)
 
-        A busy worker reads no descriptors: those that its lifeline cannot hold wait here.
+    def _hand_over(self, number: int, descriptor: int) -> None:
+        """Send a descriptor, or keep a copy of it until the lifeline takes it: a busy worker reads
+        none.
         """
         assert self._lifeline is not None
-        self._channel.send(AttachRegion(number, name, end))
         if not self._unsent and self._send_descriptor(number, descriptor):
             return
         if not self._unsent:

@@ -41,6 +41,7 @@ def request_message(work: Work) -> messages.Request:
         request.priority,
         request.timeout_us,
         _places(request) if request.regions else {},
+        request.shared,
     )
 
 

@@ -55,6 +55,8 @@ REQUEST = st.builds(
     NUMBER,
     NUMBER,
     NUMBER,
+    st.dictionaries(TEXT, REGION, max_size=2),
+    st.lists(TEXT, max_size=2),
 )
 RESPONSE = st.builds(
     messages.Response, NUMBER, TENSORS, st.booleans(), st.one_of(st.none(), ERROR), PARAMETERS
@@ -64,6 +66,7 @@ MESSAGES: dict[type, Strategy] = {
     messages.Describe: st.builds(messages.Describe, FILES, TEXT, INSTANCE, STRINGS),
     messages.Load: st.builds(messages.Load, FILES, TEXT, INSTANCE, STRINGS),
     messages.AttachArena: st.builds(messages.AttachArena, NUMBER, NUMBER),
+    messages.DetachArena: st.builds(messages.DetachArena, NUMBER),
     messages.AttachRegion: st.builds(messages.AttachRegion, NUMBER, TEXT, NUMBER),
     messages.DetachRegion: st.builds(messages.DetachRegion, NUMBER),
     messages.AttachClaims: st.builds(messages.AttachClaims, NUMBER),

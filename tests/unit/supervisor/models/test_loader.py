@@ -15,7 +15,6 @@ from tritonpy.ipc.errors import (
     InternalError,
     InvalidArgumentError,
     StatusError,
-    UnsupportedError,
 )
 from tritonpy.supervisor.models.catalogue import Catalogue
 from tritonpy.supervisor.models.identifier import ModelIdentifier
@@ -56,8 +55,12 @@ class Bench:
             workers=WorkerSettings(arena_byte_size=4 << 20),
         )
         self.surroundings = surroundings
-        self.loader = Loader(self.settings, surroundings)
+        self.loader = Loader(self.settings, surroundings, self.find)
         self.served: list[ServedVersion] = []
+
+    def find(self, model: str, version: int | None, home: str) -> ServedVersion:
+        """What was loaded under this name."""
+        return next(one for one in self.served if one.name == model)
 
     async def load(self, name: str) -> ServedVersion:
         catalogue = Catalogue(self.settings)
@@ -127,7 +130,7 @@ async def test_instances_share_the_cores_and_give_them_back(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "cores", lambda: 8)
-    bench.loader = Loader(bench.settings, bench.surroundings)
+    bench.loader = Loader(bench.settings, bench.surroundings, bench.find)
     models.identity(bench.path, "m")
     models.identity(bench.path, "broken", more="version_policy { specific { versions: [1] } }")
     (bench.path / "broken" / "config.pbtxt").write_text("""
@@ -168,12 +171,6 @@ async def test_instances_share_the_cores_and_give_them_back(
             StatusError,
             "nonsense",
             id="there is no such backend",
-        ),
-        pytest.param(
-            'backend: "identity" ensemble_scheduling {}',
-            UnsupportedError,
-            "ensemble_scheduling",
-            id="it needs what is missing",
         ),
         pytest.param(
             'backend: "python" instance_group [{ kind: KIND_GPU }]',

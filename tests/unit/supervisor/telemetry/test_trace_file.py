@@ -16,7 +16,7 @@ from tritonpy.supervisor.telemetry.trace_settings import TraceSettings
 
 def _trace(number: int, frequency: int = 0) -> Trace:
     settings = TraceSettings(levels=("TIMESTAMPS", "TENSORS"), log_frequency=frequency)
-    trace = Trace(number, settings, "", lambda _: None)
+    trace = Trace(number, settings, "", lambda _: None, lambda parent: parent)
     trace.stamp("HTTP_RECV_START", 5)
     trace.entries.append(Identity("m", 2, "r" if number == 1 else ""))
     return trace
