@@ -46,8 +46,8 @@ class Callee(Protocol):
         ...
 
 
-#: The version that serves a model now; None is the latest, and the last argument the namespace where
-#: it is looked for first. Raises the look-up errors.
+#: The version that serves a model now; None is the latest, and the last argument the namespace
+#: where it is looked for first. Raises the look-up errors.
 Find = Callable[[str, int | None, str], Callee]
 
 #: The data of a tensor, for a reader who is to hold what it needs for them (memory/lending.py).
