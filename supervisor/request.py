@@ -76,6 +76,10 @@ class Loan(Hold, Protocol):
         """The same span for another request."""
         ...
 
+    def view(self) -> memoryview | None:
+        """The bytes in place, valid while they are held; None when they cannot be had any more."""
+        ...
+
 
 class RegionReader(Protocol):
     """A worker, as somebody who is given clients' regions."""
@@ -198,6 +202,10 @@ class InferRequest:
     wanted: list[str] = field(default_factory=list[str])
     #: Equal for requests that may share a batch. Set by the data plane.
     signature: object = None
+
+    def lent(self, span: Span) -> memoryview | None:
+        """The bytes of an input that lies in the arena of another model; None for any other."""
+        return next((loan.view() for loan in self.loans if loan.span == span), None)
 
     @property
     def log_prefix(self) -> str:

@@ -58,6 +58,8 @@ class KeyMaker:
             if isinstance(data, Span):
                 found = read(data)
                 if found is None:
+                    found = request.lent(data)
+                if found is None:
                     return None
                 data = found
             hash.update(data)

@@ -89,6 +89,10 @@ class InputLease:
             and span.offset + span.size <= self._offset + self._size
         )
 
+    def read(self, span: Span) -> memoryview | None:
+        """The bytes of a span in place; None when they were given back."""
+        return self._arena.view(span) if self._arena is not None else None
+
     def share(self) -> InputLease:
         """Another lease of the same bytes, which are free when all are given back."""
         assert self._arena is not None, "the lease was given back"

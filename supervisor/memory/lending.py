@@ -31,6 +31,10 @@ class _View(Hold):
         assert self._view is not None, "the view was given back"
         return _View(self._view)
 
+    def read(self, span: Span) -> memoryview | None:
+        """The bytes, which are the span's."""
+        return self._view
+
     def release(self) -> None:
         """Let go of the view."""
         self._view = None
@@ -38,6 +42,10 @@ class _View(Hold):
 
 class _Shared(Hold, Protocol):
     """What keeps a span, for one who reads it."""
+
+    def read(self, span: Span) -> memoryview | None:
+        """The bytes of the span, None when they were given back."""
+        ...
 
     def share(self) -> _Shared:
         """The same for somebody else."""
@@ -61,6 +69,10 @@ class SpanLoan:
     def share(self) -> SpanLoan:
         """The same span for somebody else."""
         return SpanLoan(self.span, self._arena, self._hold.share())
+
+    def view(self) -> memoryview | None:
+        """The bytes in place; None when they were given back."""
+        return self._hold.read(self.span)
 
     def release(self) -> None:
         """Give the span back; a second time is harmless."""

@@ -21,6 +21,7 @@ from ..scheduling.ensemble_graph import Graph, MixedOriginsError, Step
 from ..scheduling.scheduler import Work
 from ..scheduling.step_times import StepTimes
 from ..telemetry.statistics import VersionStatistics
+from .cached_answers import CachedAnswers
 from .model import ServedVersion
 
 #: The version that serves a model now; None is the latest, and the last is the namespace of whoever
@@ -100,7 +101,9 @@ def serve_ensemble(
     home: str,
     find: FindVersion,
     inputs: InputArena,
+    statistics: VersionStatistics,
     labels: Mapping[str, list[str]],
+    answers: CachedAnswers | None = None,
 ) -> ServedVersion:
     """A version of an ensemble that serves, and lies in the namespace `home`.
 
@@ -114,7 +117,6 @@ def serve_ensemble(
     graph = check_composition(config, models, home)
     policy = ModelTransactionPolicy(decoupled=graph.is_decoupled)
     config = replace(config, model_transaction_policy=policy)
-    statistics = VersionStatistics(config.name, version)
 
     def count(rows: int, queue_ns: int, times: StepTimes) -> None:
         statistics.executed(rows, 1, queue_ns, times.input_ns, times.infer_ns, times.output_ns)
@@ -133,7 +135,9 @@ def serve_ensemble(
     )
     steps = Steps(config, find, home)
     labels = {**_labels_of_steps(config, models), **labels}
-    served = ServedVersion(config, version, steps, inputs, statistics, labels, scheduler)
+    if graph.is_decoupled:
+        answers = None  # there is not one answer to a request
+    served = ServedVersion(config, version, steps, inputs, statistics, labels, scheduler, answers)
     statistics.load_ns = time.monotonic_ns() - started
     return served
 

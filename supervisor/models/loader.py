@@ -142,9 +142,18 @@ class Loader:
         self._validate(config, plan)
         labels = await asyncio.to_thread(_read_labels, plan, config)
         inputs = self._input_arena(plan)
+        statistics = VersionStatistics(plan.name, plan.version)
         try:
+            answers = await self._answers(plan, config, inputs, statistics)
             served = serve_ensemble(
-                config, plan.version, plan.namespace, self._find, inputs, labels
+                config,
+                plan.version,
+                plan.namespace,
+                self._find,
+                inputs,
+                statistics,
+                labels,
+                answers,
             )
         except BaseException:
             inputs.close()
@@ -240,7 +249,7 @@ class Loader:
                 plan.name,
             )
             return None
-        if cache.is_shared:
+        if cache.is_shared and not is_ensemble(config):  # whose answers its steps decide
             try:
                 known = await asyncio.to_thread(
                     generation.of_contents, plan.directory, plan.version, parse.to_json(config)

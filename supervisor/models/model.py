@@ -190,6 +190,11 @@ class ServedVersion:
         if not self.scheduler.cancel(work):
             self.pool.cancel(work)
 
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether its outputs are read for the response cache, after they were handed on."""
+        return self._answers is not None
+
     def reserve(self) -> Reservation:
         """Keep the version serving, for requests that are still to be made of it."""
         self._running += 1

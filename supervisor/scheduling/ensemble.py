@@ -33,6 +33,11 @@ from .step_times import StepTimes
 class Callee(Protocol):
     """A served version that a step runs on."""
 
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether it reads its outputs itself after it has handed them on."""
+        ...
+
     def submit(self, request: InferRequest, respond: Callable[[InferResponse], None]) -> Work:
         """Accept a request. Raises StatusError, and then has taken care of its leases."""
         ...
@@ -61,14 +66,20 @@ Count = Callable[[int, int, StepTimes], None]
 
 
 class Passed:
-    """A tensor on its way, and the sequence that it belongs to."""
+    """A tensor on its way, and the sequence that it belongs to.
 
-    __slots__ = ("correlation_id", "flags", "tensor")
+    It is `kept` where somebody outside of the ensemble reads it too.
+    """
 
-    def __init__(self, tensor: Tensor, correlation_id: int | str, flags: int) -> None:
+    __slots__ = ("correlation_id", "flags", "kept", "tensor")
+
+    def __init__(
+        self, tensor: Tensor, correlation_id: int | str, flags: int, *, kept: bool
+    ) -> None:
         self.tensor = tensor
         self.correlation_id = correlation_id
         self.flags = flags
+        self.kept = kept
 
 
 class EnsembleScheduler:
@@ -169,8 +180,9 @@ class _Job:
             self._fail_in_step(error)
         else:
             self._queue_ns = time.monotonic_ns() - self.work.enqueued_ns
+            identity, flags, shared = request.correlation_id, request.flags, request.shared
             given = {
-                tensor.name: Passed(tensor, request.correlation_id, request.flags)
+                tensor.name: Passed(tensor, identity, flags, kept=tensor.name in shared)
                 for tensor in request.inputs
             }
             self._perform(self._flow.begin(given))
@@ -235,8 +247,7 @@ class _Job:
             data = self._ensemble.lend(tensor.data, source, request)
             shape = fitted(tensor.shape, step.ranks.get(name, len(tensor.shape)), step.batches)
             request.inputs.append(Tensor(name, tensor.datatype, shape, data))
-            known_as = step.inputs[name]
-            if uses[known_as] > 1 or known_as in source.shared:
+            if passed.kept or uses[step.inputs[name]] > 1:
                 request.shared.append(name)
         self._use_regions(request)
         return request
@@ -267,7 +278,10 @@ class _Job:
             self._fail_in_step(response.error)
         else:
             sequence = _overridden(request, response.parameters)
-            outputs = {tensor.name: Passed(tensor, *sequence) for tensor in response.outputs}
+            kept = self._callees[run.step].keeps_answers
+            outputs = {
+                tensor.name: Passed(tensor, *sequence, kept=kept) for tensor in response.outputs
+            }
             self._perform(self._flow.responded(run, outputs, response.final))
         self._release_when_quiet()
 

@@ -122,8 +122,9 @@ class Trace:
                 # A copy: the memory is used again as soon as the request is answered. A client's
                 # region is its own business, and not read.
                 copied = read(data) if isinstance(data, Span) else None
-                if isinstance(data, memoryview):
-                    copied = bytes(data)
+                found = request.lent(data) if isinstance(data, Span) and copied is None else data
+                if isinstance(found, memoryview):
+                    copied = bytes(found)
                 self._tensor("TENSOR_QUEUE_INPUT", tensor, copied)
 
     def child(self) -> Trace:

@@ -30,6 +30,7 @@ from tritonclient.grpc import service_pb2 as pb
 EXTENSIONS = [
     "classification",
     "model_repository",
+    "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
     "system_shared_memory",

@@ -190,8 +190,12 @@ async def test_large_inputs_in_shared_memory_are_looked_up_by_their_bytes(served
 
 async def test_tensors_in_a_clients_region_are_not_looked_up(served: Served) -> None:
     class Use:
+        number = 1
+
         def release(self) -> None: ...
         def show_to(self, worker: object) -> None: ...
+        def share(self) -> Use:
+            return self
 
     for _ in range(2):
         request = InferRequest("m", None, [Tensor("INPUT0", "FP32", (4,), Region(1, 0, 16))])
