@@ -29,6 +29,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 EXTENSIONS = [
     "classification",
+    "sequence",
     "model_repository",
     "model_repository(unload_dependents)",
     "schedule_policy",
