@@ -79,7 +79,25 @@ def _load(data: Mapping[str, Any]) -> str:
             own, other = means["tritonpy"], means["triton"]
             keys = ("infer_per_s", "p50_us", "p99_us", "cpu_ms_per_1000")
             rows.append(("", "ratio", *(f"{own[key] / other[key]:.2f}" for key in keys), ""))
+        rows += _yardsticks(scenario, means)
     return _table(("scenario", "server", "infer/s", "p50 µs", "p99 µs", "CPU", "batch"), rows)
+
+
+def _yardsticks(
+    scenario: Mapping[str, Any], means: Mapping[str, Mapping[str, float]]
+) -> list[Sequence[str]]:
+    """What part of the best that is possible each server reaches, where that is known."""
+    best = scenario.get("ideal_per_s") or 0.0
+    alone = scenario.get("alone_per_s") or []
+    rows: list[Sequence[str]] = []
+    for name, mean in means.items():
+        reached = mean["infer_per_s"]
+        if best:
+            rows.append(("", f"{name} / ideal", f"{reached / best:.2f}", "", "", "", ""))
+        if alone and name == "tritonpy":
+            part = reached / fmean(alone)
+            rows.append(("", "tritonpy / ONNX Runtime alone", f"{part:.2f}", "", "", "", ""))
+    return rows
 
 
 def _means(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:

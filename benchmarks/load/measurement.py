@@ -28,7 +28,8 @@ class Scenario:
 
     `shapes` names what the model's configuration leaves open. The real Triton serves the scenario
     too when `shared`. `ideal_per_s` is what a server would reach that costs nothing, 0 where nobody
-    can say.
+    can say. `in_process` is whether ONNX Runtime alone is measured beside the server, with batches
+    of the size that the server made.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Scenario:
     concurrency: int
     shared: bool = False
     ideal_per_s: float = 0.0
+    in_process: bool = False
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
 
 

@@ -15,11 +15,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any, NoReturn
 
 import analyzer
 import generator
+import inprocess
 import rival
 from measurement import Driver, Load, LoadError, Measurement, Scenario, mean, measure
 from servers import Launch, Server, ServerError, own_launch, triton_launch
@@ -35,6 +37,9 @@ _OWN = [
     _BENCHMARKS.parent / "examples" / "model_repository",
 ]
 
+#: How long ONNX Runtime is measured alone.
+_ALONE_S = 3.0
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -49,6 +54,8 @@ SCENARIOS = {
         Scenario("digits-grpc-16", "digits", "grpc", 16),
         Scenario("sleep-16", "sleep_16", "http", 64, shared=True, ideal_per_s=1600.0),
         Scenario("sleep-64", "sleep_64", "http", 64, shared=True, ideal_per_s=6400.0),
+        Scenario("cnn-http-32", "cnn", "http", 32, in_process=True),
+        Scenario("cnn-http-64", "cnn", "http", 64, in_process=True),
         Scenario("sleep-64-128", "sleep_64", "http", 128, shared=True, ideal_per_s=6400.0),
     )
 }
@@ -163,32 +170,39 @@ def _measure_all(
             turns = [
                 server for server in servers if scenario.shared or server.launch.name == "tritonpy"
             ]
+            alone: list[float] = []
             try:
-                measured = _in_turns(scenario, turns, drive, rounds)
+                measured = _in_turns(scenario, turns, drive, rounds, alone)
             except (ServerError, LoadError) as error:
                 print(f"\n{scenario.name}: skipped: {error}", flush=True)
                 continue
             if measured:
-                _print(scenario, measured)
-                results.append({**asdict(scenario), "servers": measured})
+                _print(scenario, measured, alone)
+                results.append({**asdict(scenario), "servers": measured, "alone_per_s": alone})
     return results
 
 
 def _in_turns(
-    scenario: Scenario, servers: Sequence[Server], drive: Driver, rounds: int
+    scenario: Scenario, servers: Sequence[Server], drive: Driver, rounds: int, alone: list[float]
 ) -> dict[str, list[dict[str, Any]]]:
+    """Measure each server once a round; `alone` is given what ONNX Runtime does without one."""
     for server in servers:
         server.await_model(scenario.model)
     measured: dict[str, list[dict[str, Any]]] = {}
     for _ in range(rounds):
         for server in servers:
-            measured.setdefault(server.launch.name, []).append(
-                asdict(measure(server, scenario, drive))
-            )
+            found = measure(server, scenario, drive)
+            measured.setdefault(server.launch.name, []).append(asdict(found))
+            if scenario.in_process:
+                model = _BENCHMARKS / "models" / "own" / scenario.model / "1" / "model.onnx"
+                batch = max(1, round(found.requests_per_execution))
+                alone.append(inprocess.images_per_s(model, batch, _ALONE_S))
     return measured
 
 
-def _print(scenario: Scenario, measured: dict[str, list[dict[str, Any]]]) -> None:
+def _print(
+    scenario: Scenario, measured: dict[str, list[dict[str, Any]]], alone: Sequence[float]
+) -> None:
     print(f"\n{scenario.name}: {scenario.model}, {scenario.concurrency} in flight", flush=True)
     print(f"{'':16}{'infer/s':>10}{'p50 µs':>10}{'p99 µs':>10}{'CPU ms/1000':>13}{'batch':>7}")
     means: dict[str, Measurement] = {}
@@ -203,6 +217,9 @@ def _print(scenario: Scenario, measured: dict[str, list[dict[str, Any]]]) -> Non
         for name, entry in means.items():
             part = entry.infer_per_s / scenario.ideal_per_s
             print(f"{name}: {part:.0%} of the ideal, {scenario.ideal_per_s:.0f}/s", flush=True)
+    if alone:
+        part = means["tritonpy"].infer_per_s / fmean(alone)
+        print(f"{part:.0%} of ONNX Runtime in a loop, {fmean(alone):.0f}/s", flush=True)
     if len(means) == 2:
         own, other = means["tritonpy"], means["triton"]
         print(
