@@ -473,10 +473,15 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "rate-limit",
             kinds.choice("execution_count", "off"),
             "Whether instances wait for the resources that their models ask for.",
-            default="off",
+            "workers.rate_limit",
         ),
         Option(
-            "rate-limit-resource", kinds.RESOURCE, "How much of a resource there is.", many=True
+            "rate-limit-resource",
+            kinds.RESOURCE,
+            "How much of a resource there is, on one device or on each; then all must be given.",
+            "workers.rate_limit_resources",
+            default="what the most demanding instance needs",
+            many=True,
         ),
     ),
     "Memory and devices": (

@@ -14,6 +14,7 @@ import msgspec
 from ..ipc.errors import InvalidArgumentError
 
 ControlMode = Literal["none", "poll", "explicit"]
+RateLimit = Literal["execution_count", "off"]
 LogFormat = Literal["default", "ISO8601"]
 CompressionLevel = Literal["none", "low", "medium", "high"]
 
@@ -182,12 +183,15 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `arena_byte_size` is the size of one shared-memory arena, 0 for half of the machine's memory;
     an arena is sparse and costs only what is in use. `start_timeout_secs` bounds the time until a
     new worker says hello, not the loading of its model. `backend_config` maps a backend's name, or
-    "" for all of them, to its settings.
+    "" for all of them, to its settings. `rate_limit` says whether instances wait for the resources
+    of their models, of which there is as much as `rate_limit_resources` say.
     """
 
     arena_byte_size: int = 0
     start_timeout_secs: int = 60
     backend_config: dict[str, dict[str, str]] = {}
+    rate_limit: RateLimit = "off"
+    rate_limit_resources: tuple[str, ...] = ()
 
     @property
     def arena_bytes(self) -> int:

@@ -60,7 +60,8 @@ def options(settings: Settings, version: str, extensions: Iterable[str]) -> str:
     rows += [
         ("strict_model_config", str(int(models.strict_config))),
         ("model_config_name", models.config_name),
-        ("rate_limit", "OFF"),
+        ("rate_limit", "OFF" if settings.workers.rate_limit == "off" else "EXEC_COUNT"),
+        *_resources(settings.workers.rate_limit_resources),
         ("pinned_memory_pool_byte_size", "0"),
         ("min_supported_compute_capability", "6.0"),
         ("strict_readiness", str(int(settings.strict_readiness))),
@@ -69,3 +70,12 @@ def options(settings: Settings, version: str, extensions: Iterable[str]) -> str:
         ("arena_byte_size", str(settings.workers.arena_bytes)),
     ]
     return draw(("Option", "Value"), rows)
+
+
+def _resources(texts: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """The resources of the rate limiter as tritonserver lists them, those of all devices first."""
+    parts = (text.split(":") for text in texts)
+    rows = sorted((int(device[0]) if device else -1, name, count) for name, count, *device in parts)
+    for index, (device, name, count) in enumerate(rows):
+        text = f'{{"name":"{name}", "count":{count} "device":{device}}}'
+        yield f"rate_limit_resource[{index}]", text

@@ -30,6 +30,7 @@ from ..config.validate import validate
 from ..memory.buffers import InputArena
 from ..repository.given import GivenFolder
 from ..scheduling.dynamic import DynamicScheduler
+from ..scheduling.rate_limiter import Demand
 from ..settings import Settings
 from ..telemetry.latencies import Latencies
 from ..telemetry.metrics_config import parse_metrics_config
@@ -42,11 +43,11 @@ from ..workers.pool import Pool
 from ..workers.process import Surroundings
 from ..workers.recipe import Recipe, match
 from ..workers.restarts import RestartPolicy
+from ..workers.turns import Turns, explicit_resources
 from . import generation
 from .cached_answers import CachedAnswers
 from .ensembles import FindVersion, is_ensemble, serve_ensemble
 from .model import ServedVersion, scheduler_of
-from .unsupported import missing_features
 from .warmup import read_samples
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,11 @@ class Loader:
         self._shares = devices.CpuShares(devices.cores())
         self._gpu_limits = GpuLimits(settings.models.gpu_limits)
         self._metrics = parse_metrics_config(settings.metrics.config)
+        workers = settings.workers
+        #: The rate limiter, where it is on.
+        self._turns: Turns | None = None
+        if workers.rate_limit == "execution_count":
+            self._turns = Turns(explicit_resources(workers.rate_limit_resources))
 
     async def load(self, plan: Plan) -> ServedVersion:
         """Load one version. Raises StatusError that says why it cannot be served."""
@@ -110,12 +116,13 @@ class Loader:
         if not instances:  # groups on GPUs, where there are none: the check says so
             self._validate(config, plan)
         await self._check_gpus(instances)
+        self._check_demands(instances)
         inputs = self._input_arena(plan)
         on_cpu = sum(instance.kind == "CPU" for instance in instances)
         threads = self._shares.join(on_cpu)
         statistics = VersionStatistics(plan.name, plan.version)
         recipes = [self._recipe(plan, config, found, threads, inputs) for found in instances]
-        pool = Pool(self._surroundings, recipes, statistics)
+        pool = Pool(self._surroundings, recipes, statistics, self._turns)
 
         def dissolve() -> None:
             self._shares.leave(pool.cpu_instances)
@@ -130,10 +137,6 @@ class Loader:
         served.on_closed = dissolve
         statistics.load_ns = time.monotonic_ns() - started
         statistics.latencies = Latencies.of(self._metrics, config)
-        for feature in missing_features(config):
-            log.warning(
-                "model '%s' asks for %s, which has no effect in this version", plan.name, feature
-            )
         return served
 
     async def _load_ensemble(self, plan: Plan) -> ServedVersion:
@@ -180,6 +183,7 @@ class Loader:
         added, superfluous = match(recipes, [instance.recipe for instance in there])
         await self._check_gpus([wanted[i] for i in added])
         samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
+        self._check_demands([wanted[i] for i in added])
         on_cpu = sum(wanted[i].kind == "CPU" for i in added)
         threads = self._shares.join(on_cpu)
         try:
@@ -269,6 +273,10 @@ class Loader:
             if instance.gpu is not None:
                 await asyncio.to_thread(self._gpu_limits.check, instance.name, instance.gpu)
 
+    def _check_demands(self, instances: Sequence[defaults.Instance]) -> None:
+        if self._turns is not None:
+            self._turns.check(_demand(instance) for instance in instances)
+
     def _input_arena(self, plan: Plan) -> InputArena:
         size = self._settings.workers.arena_bytes
         owner = f"model '{plan.name}' version {plan.version}"
@@ -309,6 +317,7 @@ class Loader:
             output_arena_size=workers.arena_bytes,
             start_timeout=float(workers.start_timeout_secs),
             restart_policy=RestartPolicy(),
+            demand=_demand(instance),
             gpu=None if all_devices else instance.gpu,
         )
 
@@ -317,6 +326,11 @@ def pool_of(served: ServedVersion) -> Pool:
     """The instances of a version that has some."""
     assert isinstance(served.pool, Pool), f"{served!r} has no instances of its own"
     return served.pool
+
+
+def _demand(instance: defaults.Instance) -> Demand:
+    """What an instance needs of the rate limiter's resources; the CPU counts as device 0."""
+    return Demand.of(instance.group.rate_limiter, instance.gpu or 0)
 
 
 def _needs_description(config: ModelConfig, settings: Settings) -> bool:

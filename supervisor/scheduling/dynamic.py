@@ -98,6 +98,8 @@ class DynamicScheduler:
             if not isinstance(decision, Take):
                 self._look_again(decision.at_ns)
                 return
+            if not runner.admits():
+                break
             self._send(decision.count)
         end = queue.next_end_ns()
         if end is not None:

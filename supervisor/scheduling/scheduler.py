@@ -95,6 +95,13 @@ class Runner(Protocol):
         """Instances that are busy, and may be sent one more batch to begin with at once."""
         ...
 
+    def admits(self) -> bool:
+        """Whether a batch may run now, as far as others are concerned that use the same resources.
+
+        After a no the scheduler's `pump` is called when it may; after a yes it must run one.
+        """
+        ...
+
     def run(self, batch: Sequence[Work]) -> None:
         """Send a batch to an instance. Only while one is idle or has room to spare."""
         ...
@@ -117,6 +124,10 @@ class SeatRunner(Runner, Protocol):
 
     def is_idle(self, seat: Seat) -> bool:
         """Whether the instance may be sent a batch now."""
+        ...
+
+    def admits_on(self, seat: Seat) -> bool:
+        """Whether a batch may run on this idle instance now, as `admits` says it of any."""
         ...
 
     def run_on(self, seat: Seat, batch: Sequence[Work]) -> None:

@@ -227,7 +227,7 @@ class SequenceScheduler:
             decision = choose(self._strategy, candidates, now)
             if isinstance(decision, LookAgain):
                 again_ns = decision.at_ns if again_ns is None else min(again_ns, decision.at_ns)
-            else:
+            elif self._runner.admits_on(seat):
                 self._run(number, seat, decision.slots)
         self._look_again(again_ns)
 

@@ -23,6 +23,7 @@ from .instance import Instance
 from .process import Surroundings
 from .recipe import Recipe
 from .states import ENDED, WorkerState
+from .turns import Turns
 from .warmup import Sample
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Pool:
         surroundings: Surroundings,
         recipes: Sequence[Recipe],
         statistics: VersionStatistics,
+        turns: Turns | None = None,
     ) -> None:
         self.instances = [Instance(surroundings, recipe, self) for recipe in recipes]
         self._model = recipes[0].files.name
@@ -79,6 +81,11 @@ class Pool:
         #: They finish what they have, get no more and are ended.
         self._leaving: set[Instance] = set()
         self._surroundings = surroundings
+        #: Whom to ask before an instance runs, where the rate limiter is on.
+        self._turns = turns
+        #: The instances whose turn it is and that have not begun.
+        self._granted: list[Instance] = []
+        self._join(self.instances)
 
     def __repr__(self) -> str:
         return (
@@ -119,7 +126,9 @@ class Pool:
         self._idle.clear()
         self._spare.clear()
         self._ahead.clear()
+        self._granted.clear()
         ends = await asyncio.gather(*(instance.stop(patience) for instance in self.instances))
+        self._leave(self.instances)
         return all(ends)
 
     async def add(
@@ -131,6 +140,7 @@ class Pool:
         """
         added = [self._make(recipe) for recipe in recipes]
         self.instances += added
+        self._join(added)
         try:
             async with asyncio.TaskGroup() as group:
                 for instance in added:
@@ -165,6 +175,7 @@ class Pool:
         for instance in instances:
             self.instances.remove(instance)
             self._leaving.discard(instance)
+        self._leave(instances)
 
     def set_aside(self, instances: Sequence[Instance]) -> None:
         """Give these instances no more work: they are about to be removed."""
@@ -177,6 +188,12 @@ class Pool:
             self._take_back(instance)
         for standing in (self._idle, self._spare, self._ahead):
             standing[:] = [instance for instance in standing if instance not in instances]
+        if self._turns is not None:
+            for instance in instances:
+                self._turns.withdraw(instance)
+                if instance in self._granted:
+                    self._granted.remove(instance)
+                    self._turns.decline(instance)
         if self._feeder is not None:
             self._feeder.pump()
 
@@ -244,19 +261,43 @@ class Pool:
 
     @property
     def spare(self) -> int:
-        """Instances that are busy with one batch and may be sent one more."""
-        return len(self._spare)
+        """Instances that are busy with one batch and may be sent one more; none that wait for their
+        turn.
+        """
+        return len(self._spare) if self._turns is None else 0
+
+    def admits(self) -> bool:
+        """Whether a batch may run on an idle instance now; if not, the feeder is told when."""
+        if self._turns is None:
+            return True
+        return bool(self._granted) or self._ask(self._turns, self._idle)
+
+    def admits_on(self, seat: Seat) -> bool:
+        """Whether a batch may run on this idle instance now; if not, the feeder is told when."""
+        if self._turns is None:
+            return True
+        mine = [instance for instance in self._idle if instance is seat]
+        return seat in self._granted or self._ask(self._turns, mine)
+
+    def _ask(self, turns: Turns, instances: Sequence[Instance]) -> bool:
+        turn = turns.ask(instances)
+        if turn is not None:
+            self._granted.append(turn)
+        return turn is not None
 
     def run(self, batch: Sequence[Work]) -> None:
         """Send a batch to an idle instance, or else to one with room to spare."""
         ahead = not self._idle
         instance = self._spare[0] if ahead else self._idle[-1]
+        if self._granted:
+            instance = self._granted.pop()
         if not self._send(instance, batch, ahead):
             return
         if ahead:
             self._ahead.append(self._spare.pop(0))
         else:
-            self._spare.append(self._idle.pop())
+            self._idle.remove(instance)
+            self._spare.append(instance)
 
     def is_idle(self, seat: Seat) -> bool:
         """Whether this instance has nothing to do."""
@@ -265,6 +306,8 @@ class Pool:
     def run_on(self, seat: Seat, batch: Sequence[Work]) -> None:
         """Send a batch to this instance, which is idle."""
         instance = next(instance for instance in self._idle if instance is seat)
+        if instance in self._granted:
+            self._granted.remove(instance)
         if self._send(instance, batch, False):
             self._idle.remove(instance)
             self._spare.append(instance)
@@ -276,6 +319,8 @@ class Pool:
         except Exception as error:  # what cannot be encoded fails alone
             log.exception("a batch for model instance '%s' cannot be sent", instance.name)
             asyncio.get_running_loop().call_soon(self._not_sent, batch, error)
+            if self._turns is not None:
+                self._turns.decline(instance)
             return False
         for work in batch:
             if work.request.trace is not None:
@@ -294,6 +339,34 @@ class Pool:
         for instance in self.instances:
             if instance.cancel(work):
                 return
+
+    def turn_given(self, instance: Instance) -> None:
+        """It is our turn: run what waits when this turn of the loop is over."""
+        self._granted.append(instance)
+        asyncio.get_running_loop().call_soon(self._use_turn)
+
+    def _use_turn(self) -> None:
+        if self._granted and self._feeder is not None:
+            self._feeder.pump()
+            # A scheduler may put off what it does to the end of this turn of the loop.
+            asyncio.get_running_loop().call_soon(self._decline)
+
+    def _decline(self) -> None:
+        """Let others have the turns that nothing was left for."""
+        granted, self._granted = self._granted, []
+        if self._turns is not None:
+            for instance in granted:
+                self._turns.decline(instance)
+
+    def _join(self, instances: Sequence[Instance]) -> None:
+        if self._turns is not None:
+            for instance in instances:
+                self._turns.join(instance, self)
+
+    def _leave(self, instances: Sequence[Instance]) -> None:
+        if self._turns is not None:
+            for instance in instances:
+                self._turns.leave(instance)
 
     def _take_back(self, instance: Instance) -> bool:
         """Have a batch back that was sent ahead; False when the worker has begun it."""
@@ -334,6 +407,8 @@ class Pool:
 
     def instance_freed(self, instance: Instance) -> None:
         """A batch is executed: what waits can run before its responses are delivered."""
+        if self._turns is not None:
+            self._turns.finished(instance)
         if instance.state is not WorkerState.READY or instance in self._leaving:
             return  # it is being stopped, and gets no more
         if instance.load == 0:
@@ -346,6 +421,11 @@ class Pool:
 
     def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
         """A worker is gone: run its requests again where that is safe, answer them where not."""
+        if self._turns is not None:
+            if instance in self._granted:
+                self._granted.remove(instance)
+            self._turns.withdraw(instance)
+            self._turns.finished(instance)
         self._add_up_memory()
         for standing in (self._idle, self._spare, self._ahead):
             if instance in standing:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...ipc.messages import Instance, ModelFiles
 from ..memory.buffers import InputArena
+from ..scheduling.rate_limiter import Demand
 from .restarts import RestartPolicy
 
 
@@ -24,24 +25,27 @@ class Recipe:
     restart_policy: RestartPolicy
     #: The one GPU that it is on, by the server's number; None for the CPU, and for all GPUs.
     gpu: int | None = None
+    #: What it needs of the rate limiter's resources, where that is on.
+    demand: Demand = field(default_factory=Demand)
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Where the instance computes: its kind and the GPUs that it sees."""
-        return self.instance.kind, self.environment.get("CUDA_VISIBLE_DEVICES", "")
+    def signature(self) -> tuple[object, ...]:
+        """What an instance must have in common with another to stand for it."""
+        visible = self.environment.get("CUDA_VISIBLE_DEVICES", "")
+        return self.instance.kind, visible, self.demand
 
 
 def match(wanted: Sequence[Recipe], there: Sequence[Recipe]) -> tuple[list[int], list[int]]:
     """Which of the recipes that are wanted are missing, and which that are there are superfluous.
 
-    A recipe stands for any other with the same place; those with the same name go first.
+    A recipe stands for any other with the same signature; those with the same name go first.
     """
     missing, superfluous = list(range(len(wanted))), list(range(len(there)))
     for same_name in (True, False):
         for i in list(missing):
             for j in superfluous:
                 named_alike = wanted[i].instance.name == there[j].instance.name
-                if wanted[i].place == there[j].place and (named_alike or not same_name):
+                if wanted[i].signature == there[j].signature and (named_alike or not same_name):
                     missing.remove(i)
                     superfluous.remove(j)
                     break

@@ -28,6 +28,7 @@ from tritonpy.supervisor.workers.process import Surroundings
 from tritonpy.supervisor.workers.recipe import Recipe
 from tritonpy.supervisor.workers.restarts import RestartPolicy
 from tritonpy.supervisor.workers.states import WorkerState
+from tritonpy.supervisor.workers.turns import Turns
 from tritonpy.supervisor.workers.warmup import Sample
 
 #: What a test waits for comes long before this, or never.
@@ -105,6 +106,12 @@ class FakeRunner:
     spare: int = 0
     batches: list[list[Work]] = field(default_factory=list[list[Work]])
     ran: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Whether others leave it the resources that it needs.
+    has_turn: bool = True
+
+    def admits(self) -> bool:
+        """Whether a batch may run."""
+        return self.has_turn
 
     def run(self, batch: Sequence[Work]) -> None:
         """Take a batch, if there is room for it."""
@@ -254,12 +261,21 @@ class FakeInstance(Instance):
 class FakePool(Pool):
     """A pool of fake instances."""
 
-    def __init__(self, inputs: InputArena, statistics: VersionStatistics, count: int = 1) -> None:
-        recipes = [recipe(inputs, name=f"m_{number}") for number in range(count)]
+    def __init__(
+        self,
+        inputs: InputArena,
+        statistics: VersionStatistics,
+        count: int = 1,
+        turns: Turns | None = None,
+        **more: object,
+    ) -> None:
+        recipes = [recipe(inputs, name=f"m_{number}", **more) for number in range(count)]
         nowhere: Surroundings = None  # type: ignore[assignment]
         super().__init__(nowhere, recipes, statistics)
         self.fakes = [FakeInstance(nowhere, one, self) for one in recipes]
         self.instances = list[Instance](self.fakes)
+        self._turns = turns
+        self._join(self.fakes)
         #: What instances that are added fail with.
         self.fails: StatusError | None = None
 

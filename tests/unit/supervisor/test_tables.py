@@ -68,7 +68,11 @@ def test_options_have_the_names_that_tritonserver_gives_them() -> None:
         server_id="left",
         repositories=("/a", "/b"),
         models=ModelControlSettings(mode="explicit", startup=("m",), strict_config=True),
-        workers=WorkerSettings(arena_byte_size=2 << 20),
+        workers=WorkerSettings(
+            arena_byte_size=2 << 20,
+            rate_limit="execution_count",
+            rate_limit_resources=("R:8:1", "R:4"),
+        ),
         cache=CacheSettings(config={"local": {"size": "1"}}),
     )
     rows = [
@@ -87,7 +91,9 @@ def test_options_have_the_names_that_tritonserver_gives_them() -> None:
         ("startup_models_0", "m"),
         ("strict_model_config", "1"),
         ("model_config_name", ""),
-        ("rate_limit", "OFF"),
+        ("rate_limit", "EXEC_COUNT"),
+        ("rate_limit_resource[0]", '{"name":"R", "count":4 "device":-1}'),
+        ("rate_limit_resource[1]", '{"name":"R", "count":8 "device":1}'),
         ("pinned_memory_pool_byte_size", "0"),
         ("min_supported_compute_capability", "6.0"),
         ("strict_readiness", "1"),

@@ -253,11 +253,8 @@ async def test_a_load_that_is_given_up_leaves_nothing(bench: Bench) -> None:
 async def test_what_a_model_asks_for_in_vain_is_told(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    models.identity(bench.path, "m", more="instance_group [{ rate_limiter {} }]")
     models.identity(bench.path, "cached", more="response_cache { enable: true }")
 
-    await bench.load("m")
     await bench.load("cached")
 
-    assert "model 'm' asks for instance_group.rate_limiter, which has no effect" in caplog.text
     assert "model 'cached' enables response_cache, and the server has no cache" in caplog.text

@@ -54,6 +54,9 @@ class FakeSeats(FakeRunner):
     def is_idle(self, seat: Seat) -> bool:
         return seat.load == 0
 
+    def admits_on(self, seat: Seat) -> bool:
+        return self.has_turn
+
     def run_on(self, seat: Seat, batch: Sequence[Work]) -> None:
         assert isinstance(seat, FakeSeat)
         assert seat.running is None, "it is busy"

@@ -8,6 +8,7 @@ import pytest
 from support.fakes import ARENA_BYTES, recipe
 
 from tritonpy.supervisor.memory.buffers import InputArena
+from tritonpy.supervisor.scheduling.rate_limiter import Demand
 from tritonpy.supervisor.workers.recipe import match
 
 
@@ -35,6 +36,12 @@ def test_an_instance_stands_for_another_in_the_same_place(
 ) -> None:
     made = [[recipe(inputs, name=name) for name in names] for names in (wanted, there)]
     assert match(made[0], made[1]) == (missing, superfluous)
+
+
+def test_an_instance_with_another_demand_is_another(inputs: InputArena) -> None:
+    modest, greedy = (recipe(inputs, demand=Demand({("R", 0): count})) for count in (1, 2))
+    assert match([modest, greedy], [greedy]) == ([0], [])
+    assert match([recipe(inputs, demand=Demand({("R", 0): 1}))], [modest]) == ([], [])
 
 
 def test_an_instance_on_another_gpu_is_another(inputs: InputArena) -> None:
