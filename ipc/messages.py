@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from .errors import StatusError
-from .tensor import Region, Tensor
+from .tensor import ClientPlace, Tensor
 
 #: Sequence flags of a request, as Triton numbers them.
 FLAG_SEQUENCE_START = 1
@@ -110,6 +110,24 @@ class AttachRegion(msgspec.Struct, tag="attach_region", array_like=True):
     end: int
 
 
+class AttachCudaRegion(msgspec.Struct, tag="attach_cuda_region", array_like=True):
+    """Open the handle of a client's memory on a GPU; answered by CudaRegionAttached.
+
+    `handle` are the 64 bytes of a cudaIpcMemHandle_t, `device` the server's number of the GPU, and
+    `entry` how CUDA_VISIBLE_DEVICES names it. `visible` is the server's own CUDA_VISIBLE_DEVICES,
+    for a worker that was started to see no GPU. The region is the allocation's first `byte_size`
+    bytes.
+    """
+
+    number: int
+    name: str
+    handle: bytes
+    device: int
+    entry: str
+    visible: str
+    byte_size: int
+
+
 class DetachRegion(msgspec.Struct, tag="detach_region", array_like=True):
     """No request uses this region any more, nor will one: let go of it."""
 
@@ -136,7 +154,7 @@ class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     priority: int = 0
     timeout_us: int = 0
     #: The outputs that go into clients' regions, by name; the others are sent.
-    places: dict[str, Region] = {}
+    places: dict[str, ClientPlace] = {}
     #: The inputs that somebody else reads as well: a model that writes to its inputs gets a copy.
     shared: list[str] = []
     #: Where the instance keeps the state of the request's sequence; -1 if it has none.
@@ -184,6 +202,7 @@ ToWorker = (
     | AttachArena
     | DetachArena
     | AttachRegion
+    | AttachCudaRegion
     | DetachRegion
     | AttachClaims
     | Execute
@@ -285,8 +304,25 @@ class Log(msgspec.Struct, tag="log", array_like=True):
     line: int
 
 
+class CudaRegionAttached(msgspec.Struct, tag="cuda_region_attached", array_like=True):
+    """The handle of this region is open, or why it cannot be."""
+
+    number: int
+    error: Error | None = None
+
+
 class Stopped(msgspec.Struct, tag="stopped", array_like=True):
     """The model is finalized; the process exits now."""
 
 
-FromWorker = Started | Described | Loaded | LoadFailed | Executed | Responded | Log | Stopped
+FromWorker = (
+    Started
+    | Described
+    | Loaded
+    | LoadFailed
+    | Executed
+    | Responded
+    | CudaRegionAttached
+    | Log
+    | Stopped
+)

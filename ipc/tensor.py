@@ -44,6 +44,25 @@ class Region(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     size: int
 
 
+class CudaRegion(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
+    """Bytes of a GPU's memory that a client has registered by the handle of its allocation.
+
+    `region` is the number under which the handle got across, `offset` counts from the start of the
+    allocation. The client owns the bytes, and may change them at any time.
+    """
+
+    region: int
+    offset: int
+    size: int
+
+
+#: Where a client keeps a tensor itself.
+ClientPlace = Region | CudaRegion
+
+#: What a tensor's data may be.
+Data = memoryview | Span | ClientPlace
+
+
 class Tensor(msgspec.Struct, array_like=True, gc=False):
     """One tensor of a request or a response, ready to be sent to the other process.
 
@@ -56,7 +75,7 @@ class Tensor(msgspec.Struct, array_like=True, gc=False):
     name: str
     datatype: DataType
     shape: tuple[int, ...]
-    data: memoryview | Span | Region
+    data: Data
 
     @property
     def byte_size(self) -> int:

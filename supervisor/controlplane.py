@@ -25,6 +25,7 @@ EXTENSIONS = [
     "schedule_policy",
     "model_configuration",
     "system_shared_memory",
+    "cuda_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
@@ -72,6 +73,7 @@ class ControlPlane:
         server_version: str,
         log: ServerLog | None = None,
         traces: Traces | None = None,
+        regions: Regions | None = None,
     ) -> None:
         self._manager = manager
         #: The server's log, whose settings clients may read and change.
@@ -80,7 +82,7 @@ class ControlPlane:
         self._metadata = ServerMetadata(server_id, server_version, EXTENSIONS)
         self._exiting = False
         #: The shared memory that clients have registered.
-        self.regions = Regions()
+        self.regions = regions or Regions()
 
     @property
     def exiting(self) -> bool:

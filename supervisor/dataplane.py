@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..ipc.errors import InternalError, StatusError, UnsupportedError
-from ..ipc.tensor import Region
+from ..ipc.tensor import ClientPlace
 from .classification import classify
 from .config.schema import ModelConfig
 from .memory.buffers import InputLease
@@ -75,7 +75,7 @@ class DataPlane:
         """
         return self._versions.version(model, version).lease(size)
 
-    def use_region(self, request: InferRequest, place: Place) -> Region:
+    def use_region(self, request: InferRequest, place: Place) -> ClientPlace:
         """Have the request use a place in a client's region until it is answered.
 
         Raises NotFoundError for an unknown region, InvalidArgumentError for a place beyond it.

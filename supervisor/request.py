@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from ..ipc.errors import StatusError
 from ..ipc.messages import Parameter
-from ..ipc.tensor import Region, Span, Tensor
+from ..ipc.tensor import ClientPlace, Span, Tensor
 
 #: Why a request failed: refused before it ran, withdrawn by its client, failed in the backend, or
 #: anything else. The words are those of Triton's failure counter.
@@ -23,6 +23,20 @@ FailureReason = Literal["REJECTED", "CANCELED", "BACKEND", "OTHER"]
 def log_prefix(request_id: str) -> str:
     """How Triton begins messages about a request; its id may be empty."""
     return f"[request id: {request_id or '<id_unknown>'}] "
+
+
+#: The size of a cudaIpcMemHandle_t.
+HANDLE_BYTES = 64
+
+
+class CudaHandle(NamedTuple):
+    """Memory of a GPU as its owner lends it: the handle of its allocation, the server's number of
+    the GPU, and how many bytes of it are meant.
+    """
+
+    raw: bytes
+    device: int
+    byte_size: int
 
 
 class Hold(Protocol):
@@ -86,6 +100,10 @@ class RegionReader(Protocol):
 
     def attach_region(self, number: int, name: str, descriptor: int, end: int) -> None:
         """Hand a region over, which ends at byte `end`; the caller keeps its descriptor."""
+        ...
+
+    def attach_cuda_region(self, number: int, name: str, handle: CudaHandle) -> None:
+        """Hand a region in a GPU's memory over."""
         ...
 
     def detach_region(self, number: int) -> None:
@@ -162,7 +180,7 @@ class RequestedOutput:
 
     name: str
     classification: int = 0
-    place: Region | None = None
+    place: ClientPlace | None = None
 
 
 @dataclass(slots=True, eq=False)

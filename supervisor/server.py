@@ -35,6 +35,7 @@ from .http.load_report import no_metrics
 from .http.metrics import MetricsServer
 from .http.server import HttpServer
 from .log import ServerLog, table
+from .memory.regions import Regions
 from .models.loader import Loader
 from .models.manager import ModelManager
 from .models.model import ServedVersion
@@ -51,6 +52,7 @@ from .telemetry.trace_settings import parse_config
 from .tls import server_context
 from .workers.devices import gpus
 from .workers.gpu_memory import unique_names
+from .workers.handle_opener import HandleOpener
 from .workers.process import Surroundings
 from .workers.sentinel import Sentinel
 
@@ -146,8 +148,17 @@ class Server:
         loader = Loader(settings, surroundings, self._served, self._cache)
         self._manager = ModelManager(settings, loader, self._retired, runtime_directory)
         self._traces = _traces(settings)
+        self._opener: HandleOpener | None = None
+        if gpus():
+            patience = float(settings.workers.start_timeout_secs)
+            self._opener = HandleOpener(surroundings, gpus(), patience)
         self._controlplane = ControlPlane(
-            self._manager, settings.server_id, __version__, server_log, self._traces
+            self._manager,
+            settings.server_id,
+            __version__,
+            server_log,
+            self._traces,
+            Regions(self._opener),
         )
         self._dataplane = DataPlane(self._manager, self._traces, self._controlplane.regions)
         policy = policy_of(settings)
@@ -215,6 +226,8 @@ class Server:
         self._controlplane.regions.close()
         if self._cache is not None:
             await self._cache.close()
+        if self._opener is not None:
+            await self._opener.close()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         if self._gpus is not None:

@@ -8,7 +8,7 @@ RequestBackend is handed the requests themselves and may answer them later or ma
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -81,6 +81,8 @@ class Request:
     is_cancelled: Callable[[], bool]
     #: Set by the backend, with None in place of the response: the request is to be executed again.
     reschedule: bool = False
+    #: Outputs that may be DeviceTensors, since their client wants them in a GPU's memory.
+    on_device: Collection[str] = ()
 
 
 class Backend(ABC):
@@ -92,6 +94,13 @@ class Backend(ABC):
 
     #: Whether the model may write to its input arrays. Where False they are read-only.
     writes_inputs: ClassVar[bool] = False
+
+    @property
+    def takes_device_tensors(self) -> bool:
+        """Whether, once loaded, it takes inputs in its GPU's memory as DeviceTensors where others
+        are arrays; asked once, after `load`.
+        """
+        return False
 
     def describe(self, model: Model) -> dict[str, Any]:
         """Return the configuration, completed from the model itself where it is incomplete.
@@ -112,6 +121,9 @@ class Backend(ABC):
 
 class TensorBackend(Backend):
     """A backend that computes outputs from inputs, a whole batch at once."""
+
+    #: Outputs of the next run that may be DeviceTensors. Set where the backend takes such inputs.
+    on_device: Collection[str] = ()
 
     @abstractmethod
     def run(self, inputs: dict[str, Array], outputs: Sequence[str]) -> dict[str, Array]:

@@ -18,6 +18,7 @@ from ..ipc.errors import UnavailableError
 from ..ipc.messages import (
     AttachArena,
     AttachClaims,
+    AttachCudaRegion,
     AttachRegion,
     Cancel,
     Describe,
@@ -38,6 +39,7 @@ Work = (
     | AttachArena
     | DetachArena
     | AttachRegion
+    | AttachCudaRegion
     | DetachRegion
     | AttachClaims
     | Execute

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,9 +23,10 @@ from ..ipc import messages
 from ..ipc.channel import WorkerChannel
 from ..ipc.errors import InternalError, InvalidArgumentError, StatusError
 from ..ipc.messages import Execute, Executed, Parameter, Responded
-from ..ipc.tensor import Tensor
+from ..ipc.tensor import CudaRegion, Tensor
 from . import batch
 from .backend import Array, Backend, Model, Request, RequestBackend, Response, TensorBackend
+from .cuda_regions import on_host
 from .inbox import Inbox
 from .memory import Memory
 from .reshape import from_graph_shape, to_graph_shape
@@ -128,6 +129,12 @@ class Instance:
         input_end = 0
         try:
             requests = [inputs for _, inputs in received]
+            if self._memory.device_inputs:
+                if len(requests) > 1 or self._shapes.ragged or self._states:
+                    # Joined and cut apart, and states kept, they are on the host.
+                    requests, backend.on_device = [on_host(each) for each in requests], ()
+                else:
+                    backend.on_device = on_device(received[0][0])
             gathered = batch.gather(requests, self._shapes)
             input_end = time.monotonic_ns()
             outputs = backend.run(gathered.arrays, self._wanted(received))
@@ -224,6 +231,7 @@ class Instance:
                     request.timeout_us,
                     partial(self.respond, request, started_ns),
                     partial(self._inbox.is_cancelled, key),
+                    on_device=on_device(request) if request.places else (),
                 )
             )
         return requests
@@ -325,6 +333,11 @@ class Instance:
         return InternalError(
             f"model '{self._model.name}' version {self._model.version} failed: {text_of(error)}"
         )
+
+
+def on_device(request: messages.Request) -> Collection[str]:
+    """The outputs that the client wants in a GPU's memory."""
+    return [name for name, place in request.places.items() if isinstance(place, CudaRegion)]
 
 
 def text_of(error: BaseException) -> str:

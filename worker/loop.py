@@ -14,7 +14,9 @@ from ..ipc.errors import InternalError, StatusError
 from ..ipc.messages import (
     AttachArena,
     AttachClaims,
+    AttachCudaRegion,
     AttachRegion,
+    CudaRegionAttached,
     Describe,
     Described,
     DetachArena,
@@ -78,8 +80,11 @@ class Worker:
                 self._memory.detach(message.number)
             elif isinstance(message, AttachRegion):
                 self._attach_region(message)
+            elif isinstance(message, AttachCudaRegion):
+                self._attach_cuda_region(message)
             elif isinstance(message, DetachRegion):
                 self._memory.regions.detach(message.number)
+                self._memory.cuda.detach(message.number)
             elif isinstance(message, AttachClaims):
                 self._claims = Claims(self._descriptors.take(message.number))
             elif isinstance(message, Stop):
@@ -119,6 +124,11 @@ class Worker:
         else:
             self._memory.regions.attach(message.number, message.name, descriptor, message.end)
 
+    def _attach_cuda_region(self, message: AttachCudaRegion) -> None:
+        failure = self._memory.cuda.attach(message)
+        error = None if failure is None else messages.error_of(failure)
+        self._channel.send(CudaRegionAttached(message.number, error))
+
     def _prepare(self, message: Describe | Load) -> bool:
         """Describe or load the model; False when that failed and the process should end."""
         try:
@@ -148,6 +158,7 @@ class Worker:
         # Before load: a model's own threads may answer as soon as it runs.
         self._instance = Instance(model, backend, self._memory, self._inbox, self._channel)
         backend.load(model)
+        self._memory.device_inputs = backend.takes_device_tensors
         memory = usage.growth(self._taken, usage.taken(model.instance))
         self._channel.send(Loaded(backend.pure, memory))
 

@@ -14,6 +14,8 @@ from ..ipc.dtypes import from_numpy, numpy_dtype
 from ..ipc.errors import InternalError, InvalidArgumentError, UnavailableError
 from ..ipc.tensor import (
     INLINE_LIMIT_BYTES,
+    ClientPlace,
+    CudaRegion,
     FramingError,
     Region,
     Span,
@@ -21,8 +23,11 @@ from ..ipc.tensor import (
     decode_bytes,
     element_count,
     encode_bytes,
+    expected_byte_size,
 )
 from .backend import Array
+from .cuda_regions import CudaRegions
+from .device_tensor import DeviceTensor, as_array
 from .regions import ClientRegions
 
 #: The number of the worker's own output arena.
@@ -43,11 +48,14 @@ class Memory:
     supervisor until `release`. All that concerns outputs may be called from any thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cuda: CudaRegions | None = None) -> None:
         #: Inputs are handed out writable. Set when the backend is known, before the first request.
         self.writable_inputs = False
+        #: Inputs in a GPU's memory are handed out where they are, as DeviceTensors. Set likewise.
+        self.device_inputs = False
         #: What clients have registered, and requests have named.
         self.regions = ClientRegions()
+        self.cuda = cuda or CudaRegions()
         self._descriptors: dict[int, tuple[int, int]] = {}
         self._mapped: dict[int, MappedArena] = {}
         self._output: Arena | None = None
@@ -97,6 +105,13 @@ class Memory:
             if arena is None:
                 arena = self._map(data.arena)
             view = arena.view(data.offset, data.size)
+        elif isinstance(data, CudaRegion):
+            region = self.cuda[data]
+            if self.device_inputs and tensor.byte_size == expected_byte_size(
+                tensor.datatype, tensor.shape
+            ):
+                return as_array(region.tensor(data, tensor.datatype, tensor.shape))
+            view = memoryview(region.read(data))
         else:
             view = self._client_bytes(data, tensor.datatype)
         if tensor.datatype == "BYTES":
@@ -117,12 +132,21 @@ class Memory:
             return array.copy()  # of what is in a message, which is immutable, there is little
         return array
 
-    def place_in_region(self, name: str, array: Array, place: Region) -> Tensor:
+    def place_in_region(self, name: str, array: Array, place: ClientPlace) -> Tensor:
         """Write an output to where its client wants it, and return what is told of it.
+
+        Between two places of a GPU's memory it is copied there.
 
         Raises InternalError when its dtype has no Triton datatype or the place is too small for
         it, InvalidArgumentError when the client has taken the place away.
         """
+        output: object = array
+        if isinstance(output, DeviceTensor):
+            assert isinstance(place, CudaRegion), "only such outputs are left on their GPU"
+            _check_room(name, output.nbytes, place)
+            self.cuda[place].write_from(place, output)
+            written = _beginning(place, output.nbytes)
+            return Tensor(name, output.datatype, output.shape, written)
         try:
             datatype = from_numpy(array.dtype)
         except ValueError as error:
@@ -130,14 +154,12 @@ class Memory:
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         data = _bytes_of(array, datatype)
-        if len(data) > place.size:
-            raise InternalError(
-                f"shared memory size specified with the request for output '{name}' "
-                f"({place.size} bytes) should be at least {len(data)} bytes to hold the results"
-            )
-        self.regions[place].write(place, data)
-        written = Region(place.region, place.offset, len(data))
-        return Tensor(name, datatype, array.shape, written)
+        _check_room(name, len(data), place)
+        if isinstance(place, CudaRegion):
+            self.cuda[place].write(place, data)
+        else:
+            self.regions[place].write(place, data)
+        return Tensor(name, datatype, array.shape, _beginning(place, len(data)))
 
     def place(self, name: str, array: Array, wait_for: WaitFor) -> Tensor:
         """Turn an output into a tensor: inline when it is small, else a span of the output arena.
@@ -247,6 +269,19 @@ class Memory:
         del self._descriptors[number]
         os.close(descriptor)  # the mapping holds on to the memory by itself
         return arena
+
+
+def _beginning(place: ClientPlace, size: int) -> ClientPlace:
+    """So many bytes at the beginning of a place."""
+    return type(place)(place.region, place.offset, size)
+
+
+def _check_room(name: str, size: int, place: ClientPlace) -> None:
+    if size > place.size:
+        raise InternalError(
+            f"shared memory size specified with the request for output '{name}' "
+            f"({place.size} bytes) should be at least {size} bytes to hold the results"
+        )
 
 
 def _bytes_of(array: Array, datatype: str) -> memoryview:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ...ipc.tensor import Region, Span
+from ...ipc.tensor import ClientPlace, Span
 from ..request import InferRequest
 
 #: Enough that no two requests ever meet by chance.
@@ -53,7 +53,7 @@ class KeyMaker:
         )
         for tensor in inputs:
             data = tensor.data
-            if isinstance(data, Region):
+            if isinstance(data, ClientPlace):
                 return None
             if isinstance(data, Span):
                 found = read(data)

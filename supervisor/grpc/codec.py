@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from ...ipc.dtypes import DataType
 from ...ipc.errors import InternalError, InvalidArgumentError, StatusError
-from ...ipc.tensor import INLINE_LIMIT_BYTES, Region, Tensor
+from ...ipc.tensor import INLINE_LIMIT_BYTES, ClientPlace, Tensor
 from ...proto import grpc_service_pb2 as pb
 from ..request import InferRequest, InferResponse, RequestedOutput, log_prefix
 from .contents import pack_contents
@@ -145,7 +145,7 @@ def _decode_inputs(
         name = tensor.name
         parameters = tensor.parameters
         place = shared_memory(name, parameters) if parameters else None
-        data: memoryview | Region
+        data: memoryview | ClientPlace
         if place is not None:
             if tensor.HasField("contents"):
                 raise InvalidArgumentError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...proto import grpc_service_pb2 as pb
 from ..memory.regions import Regions
+from ..request import CudaHandle
 
 
 class SharedMemoryService:
@@ -41,16 +42,19 @@ class SharedMemoryService:
         self, request: pb.CudaSharedMemoryStatusRequest
     ) -> pb.CudaSharedMemoryStatusResponse:
         """One region of a GPU's memory, or all of them."""
-        self._regions.cuda(request.name)
-        return pb.CudaSharedMemoryStatusResponse()
+        response = pb.CudaSharedMemoryStatusResponse()
+        for region in self._regions.cuda(request.name):
+            entry = response.regions[region.name]
+            entry.name, entry.device_id = region.name, region.handle.device
+            entry.byte_size = region.byte_size
+        return response
 
     async def cuda_register(
         self, request: pb.CudaSharedMemoryRegisterRequest
     ) -> pb.CudaSharedMemoryRegisterResponse:
         """Register memory of a GPU."""
-        self._regions.register_cuda(
-            request.name, request.raw_handle, request.device_id, request.byte_size
-        )
+        handle = CudaHandle(request.raw_handle, request.device_id, request.byte_size)
+        await self._regions.register_cuda(request.name, handle)
         return pb.CudaSharedMemoryRegisterResponse()
 
     async def cuda_unregister(

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from ...ipc.errors import InternalError, InvalidArgumentError
+from ..request import HANDLE_BYTES, CudaHandle
 from .body import read_all
 from .json_document import load
 from .reply import JSON, Reply
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from ..controlplane import ControlPlane
 
 Endpoint = Callable[[web.BaseRequest, str], Awaitable[Reply]]
-
-#: A cudaIpcMemHandle_t.
-_HANDLE_BYTES = 64
 
 
 class SharedMemoryEndpoints:
@@ -73,8 +71,16 @@ class SharedMemoryEndpoints:
 
     async def cuda_status(self, http: web.BaseRequest, name: str) -> Reply:
         """One region of a GPU's memory, or all of them."""
-        self._controlplane.regions.cuda(name)
-        return _json([])
+        return _json(
+            [
+                {
+                    "name": region.name,
+                    "device_id": region.handle.device,
+                    "byte_size": region.byte_size,
+                }
+                for region in self._controlplane.regions.cuda(name)
+            ]
+        )
 
     async def cuda_register(self, http: web.BaseRequest, name: str) -> Reply:
         """Register memory of a GPU."""
@@ -84,7 +90,8 @@ class SharedMemoryEndpoints:
         text = _text(_member(handle, "b64"))
         byte_size = _unsigned(_member(document, "byte_size"))
         device = _unsigned(_member(document, "device_id"))
-        self._controlplane.regions.register_cuda(name, _raw_handle(text), device, byte_size)
+        handle = CudaHandle(_raw_handle(text), device, byte_size)
+        await self._controlplane.regions.register_cuda(name, handle)
         return Reply(200, b"", JSON)
 
     async def cuda_unregister(self, http: web.BaseRequest, name: str) -> Reply:
@@ -137,6 +144,6 @@ def _raw_handle(text: str) -> bytes:
         handle = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         handle = b""
-    if len(handle) != _HANDLE_BYTES:
+    if len(handle) != HANDLE_BYTES:
         raise InvalidArgumentError("'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t")
     return handle

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ...ipc.tensor import Region, Span
+from ...ipc.tensor import ClientPlace, Data, Span
 from ..request import ArenaReader, Hold, InferRequest, Loan
 from .buffers import InputArena, InputLease, OutputArena, arena_of
 
@@ -79,9 +79,7 @@ class SpanLoan:
         self._hold.release()
 
 
-def lend(
-    data: memoryview | Span | Region, source: InferRequest, reader: InferRequest
-) -> memoryview | Span | Region:
+def lend(data: Data, source: InferRequest, reader: InferRequest) -> Data:
     """The data as the reader's tensor has them, who holds what it needs for them from now on.
 
     `source` is the request that an input of it, a span or a region, came with.
@@ -93,7 +91,7 @@ def lend(
         span = arena.span_of(data)
         _take(reader, SpanLoan(span, arena, _View(data)))
         return span
-    if isinstance(data, Region):
+    if isinstance(data, ClientPlace):
         for use in source.regions:
             if use.number == data.region:
                 shared = use.share()

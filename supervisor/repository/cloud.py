@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ...ipc.errors import InternalError, UnavailableError
 from . import layout
@@ -116,7 +116,7 @@ class CloudRepository:
         if not missing:
             return
         total = sum(item.size for item in missing)
-        progress = _Progress(model, self.location.text, total)
+        progress = Progress(model, self.location.text, total)
         for item in missing:
             self._cache.store(self._key(item), progress.of(self._until_closed(model, item)))
         log.info(
@@ -150,23 +150,31 @@ class CloudRepository:
         _remove_others(directory, files)
 
 
-class _Progress:
+class Progress:
     """Tells of a download every few seconds."""
 
-    def __init__(self, model: str, repository: str, total: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        repository: str,
+        total: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._model = model
         self._repository = repository
         self._total = total
         self._done = 0
-        self._next = time.monotonic() + _PROGRESS_SECONDS
+        self._clock = clock
+        self._next = clock() + _PROGRESS_SECONDS
 
     def of(self, parts: Iterator[memoryview]) -> Iterator[memoryview]:
         """The parts, counted as they pass."""
         for part in parts:
             yield part
             self._done += len(part)
-            if time.monotonic() >= self._next:
-                self._next = time.monotonic() + _PROGRESS_SECONDS
+            now = self._clock()
+            if now >= self._next:
+                self._next = now + _PROGRESS_SECONDS
                 log.info(
                     "downloading model '%s' from %s: %d of %d bytes",
                     self._model,

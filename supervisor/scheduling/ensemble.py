@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ...ipc.errors import CancelledError, StatusError, UnavailableError, from_code
 from ...ipc.messages import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, Parameter
-from ...ipc.tensor import Region, Span, Tensor
+from ...ipc.tensor import Data, Tensor
 from ..request import (
     FailureReason,
     Hold,
@@ -56,9 +56,7 @@ class Callee(Protocol):
 Find = Callable[[str, int | None, str], Callee]
 
 #: The data of a tensor, for a reader who is to hold what it needs for them (memory/lending.py).
-Lend = Callable[
-    [memoryview | Span | Region, InferRequest, InferRequest], memoryview | Span | Region
-]
+Lend = Callable[[Data, InferRequest, InferRequest], Data]
 
 #: Told of every request that succeeded: its rows, its time before the first step (ns), and the sums
 #: of the steps' computing.

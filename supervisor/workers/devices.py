@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 
+from ...ipc.messages import AttachCudaRegion
+from ..request import CudaHandle
+
 
 @cache
 def gpus() -> tuple[int, ...]:
@@ -68,6 +71,21 @@ def visible_devices(gpu: int | None, environment: Mapping[str, str]) -> str:
     ours = [entry.strip() for entry in environment.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     ours = [entry for entry in ours if entry]
     return ours[gpu] if gpu < len(ours) else str(gpu)
+
+
+def attachment(
+    number: int, name: str, handle: CudaHandle, environment: Mapping[str, str]
+) -> AttachCudaRegion:
+    """What a worker is told of a client's memory on a GPU."""
+    return AttachCudaRegion(
+        number,
+        name,
+        handle.raw,
+        handle.device,
+        visible_devices(handle.device, environment),
+        environment.get("CUDA_VISIBLE_DEVICES", ""),
+        handle.byte_size,
+    )
 
 
 def cores() -> int:

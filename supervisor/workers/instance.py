@@ -432,6 +432,10 @@ class Instance:
         if self._warmup is not None:
             self._warm()
 
+    def _cuda_region_attached(self, message: messages.CudaRegionAttached) -> None:
+        if message.error is not None:  # the requests that name the region fail, and say so
+            log.error("model instance '%s': %s", self.name, message.error.message)
+
     def _logged(self, message: messages.Log) -> None:
         model_record(self.name, message.level, message.message, message.file, message.line)
 
@@ -445,6 +449,7 @@ class Instance:
         messages.LoadFailed: _load_failed,
         messages.Executed: _executed,
         messages.Responded: _responded,
+        messages.CudaRegionAttached: _cuda_region_attached,
         messages.Log: _logged,
         messages.Stopped: _stopped,
     }

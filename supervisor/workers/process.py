@@ -33,6 +33,8 @@ from ...ipc.messages import (
     FromWorker,
     ToWorker,
 )
+from ..request import CudaHandle
+from .devices import attachment
 from .output import OutputReader
 from .sentinel import Sentinel
 
@@ -214,6 +216,10 @@ class WorkerProcess:
             loop = asyncio.get_running_loop()
             loop.add_writer(self._lifeline.fileno(), self._send_unsent)
         self._unsent.append((number, os.dup(descriptor)))
+
+    def attach_cuda_region(self, number: int, name: str, handle: CudaHandle) -> None:
+        """Have the worker open a client's memory on a GPU; it answers by CudaRegionAttached."""
+        self._channel.send(attachment(number, name, handle, os.environ))
 
     def detach_region(self, number: int) -> None:
         """Have the worker let go of a region that no request names any more."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...ipc import messages
 from ...ipc.errors import from_code
-from ...ipc.tensor import Region
+from ...ipc.tensor import ClientPlace
 from ..request import InferRequest, InferResponse
 from ..scheduling.scheduler import SequenceStep, Work
 
@@ -50,7 +50,7 @@ def _null_message(step: SequenceStep) -> messages.Request:
     return messages.Request(0, step.empty_controls, [], null=True)
 
 
-def _places(request: InferRequest) -> dict[str, Region]:
+def _places(request: InferRequest) -> dict[str, ClientPlace]:
     """Where in clients' regions outputs go."""
     return {output.name: output.place for output in request.outputs if output.place is not None}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ import onnx
 import pytest
 from support import onnx_models
 
-from tritonpy.ipc.dtypes import DATATYPES, numpy_dtype, to_config
+from tritonpy.ipc.dtypes import DATATYPES, from_numpy, numpy_dtype, to_config
 from tritonpy.ipc.errors import (
     InternalError,
     InvalidArgumentError,
@@ -25,9 +26,11 @@ from tritonpy.ipc.errors import (
 from tritonpy.ipc.messages import Instance
 from tritonpy.worker.backend import Array, Model
 from tritonpy.worker.backends import onnx_settings
+from tritonpy.worker.backends import onnxruntime as onnxruntime_backend
 from tritonpy.worker.backends.onnx_providers import providers
 from tritonpy.worker.backends.onnx_settings import model_path, session_settings
 from tritonpy.worker.backends.onnxruntime import OnnxRuntimeBackend
+from tritonpy.worker.device_tensor import DeviceTensor, as_array
 
 Config = dict[str, Any]
 AVAILABLE = ("CPUExecutionProvider",)
@@ -929,3 +932,53 @@ def test_a_silent_fallback_to_the_cpu_fails_the_load(
         "Runtime could only use CPUExecutionProvider",
     ):
         OnnxRuntimeBackend().load(repository.model(pair(), FIXED, kind="GPU"))
+
+
+# --- tensors on a GPU -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bound(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> OnnxRuntimeBackend:
+    """y = x + b, loaded as if the memory of a GPU were the host's: bindings are the same."""
+    monkeypatch.setattr(onnxruntime_backend, "_DEVICE", "cpu")
+    config: Config = {
+        "name": "m",
+        "backend": "onnxruntime",
+        "input": [
+            tensor("x", "TYPE_FP32", [2]),
+            tensor("b", "TYPE_FP32", [2], optional=True),
+        ],
+        "output": [tensor("y", "TYPE_FP32", [2])],
+    }
+    backend = OnnxRuntimeBackend()
+    backend.load(repository.model(config, onnx_models.optional_addend()))
+    assert not backend.takes_device_tensors
+    monkeypatch.setattr(backend, "_run", backend._run_where_they_lie)
+    assert backend.takes_device_tensors
+    return backend
+
+
+def on_device(array: Array) -> Array:
+    datatype = from_numpy(array.dtype)
+    return as_array(DeviceTensor(array.ctypes.data, 0, datatype, array.shape, array))
+
+
+def test_inputs_on_the_gpu_are_bound_where_they_are(bound: OnnxRuntimeBackend) -> None:
+    x = np.array([1, 2], np.float32)
+    inputs = {"x": on_device(x), "b": np.array([5, 6], np.float32)}
+    assert bound.run(inputs, ["y"])["y"].tolist() == [6, 8]
+    x += 1
+    assert bound.run(inputs, ["y"])["y"].tolist() == [7, 9]
+
+
+def test_outputs_that_are_wanted_on_the_gpu_stay_there(bound: OnnxRuntimeBackend) -> None:
+    bound.on_device = ["y"]
+    left: object = bound.run({"x": np.array([1, 2], np.float32)}, ["y"])["y"]
+    assert isinstance(left, DeviceTensor)
+    assert (left.shape, left.datatype) == ((2,), "FP32")
+    found = np.ctypeslib.as_array((ctypes.c_float * 2).from_address(left.address))
+    assert found.tolist() == [11, 12]
+
+
+def test_without_tensors_on_the_gpu_nothing_is_bound(bound: OnnxRuntimeBackend) -> None:
+    assert isinstance(bound.run({"x": np.zeros(2, np.float32)}, ["y"])["y"], np.ndarray)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tritonpy.ipc import messages
 from tritonpy.ipc.dtypes import DATATYPES
 from tritonpy.ipc.messages import FromWorker, ToWorker
-from tritonpy.ipc.tensor import Region, Span, Tensor
+from tritonpy.ipc.tensor import CudaRegion, Region, Span, Tensor
 
 Strategy = st.SearchStrategy[Any]
 
@@ -35,7 +35,10 @@ ERROR = st.builds(messages.Error, TEXT, TEXT, st.booleans())
 INSTANCE = st.builds(messages.Instance, TEXT, TEXT, NUMBER, NUMBER)
 FILES = st.builds(messages.ModelFiles, TEXT, NUMBER, TEXT, TEXT)
 STRINGS = st.dictionaries(TEXT, TEXT, max_size=3)
-REGION = st.builds(Region, NUMBER, NUMBER, NUMBER)
+REGION = st.one_of(
+    st.builds(Region, NUMBER, NUMBER, NUMBER), st.builds(CudaRegion, NUMBER, NUMBER, NUMBER)
+)
+MEMORY = st.builds(messages.MemoryUsage, TEXT, NUMBER, NUMBER)
 TENSOR = st.builds(
     Tensor,
     TEXT,
@@ -68,6 +71,12 @@ MESSAGES: dict[type, Strategy] = {
     messages.AttachArena: st.builds(messages.AttachArena, NUMBER, NUMBER),
     messages.DetachArena: st.builds(messages.DetachArena, NUMBER),
     messages.AttachRegion: st.builds(messages.AttachRegion, NUMBER, TEXT, NUMBER),
+    messages.AttachCudaRegion: st.builds(
+        messages.AttachCudaRegion, NUMBER, TEXT, st.binary(), NUMBER, TEXT, TEXT, NUMBER
+    ),
+    messages.CudaRegionAttached: st.builds(
+        messages.CudaRegionAttached, NUMBER, st.one_of(st.none(), ERROR)
+    ),
     messages.DetachRegion: st.builds(messages.DetachRegion, NUMBER),
     messages.AttachClaims: st.builds(messages.AttachClaims, NUMBER),
     messages.Execute: st.builds(
@@ -79,7 +88,7 @@ MESSAGES: dict[type, Strategy] = {
     messages.Stop: st.builds(messages.Stop),
     messages.Started: st.builds(messages.Started, TEXT),
     messages.Described: st.builds(messages.Described, TEXT),
-    messages.Loaded: st.builds(messages.Loaded, st.booleans()),
+    messages.Loaded: st.builds(messages.Loaded, st.booleans(), st.lists(MEMORY, max_size=2)),
     messages.LoadFailed: st.builds(messages.LoadFailed, ERROR),
     messages.Executed: st.builds(
         messages.Executed,

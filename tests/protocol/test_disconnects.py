@@ -203,6 +203,23 @@ def test_a_grpc_deadline_ends_the_request(server: RunningServer) -> None:
         server.wait_for_line("cancelled late")
 
 
+def test_a_grpc_deadline_drops_a_request_that_waits(server: RunningServer, gate: Path) -> None:
+    with grpc_stub(server) as stub:
+        first = stub.ModelInfer.future(gated("first"), timeout=TIMEOUT)
+        server.wait_for_line("running first")
+        # The worker is sent one ahead of time; the others wait in the queue.
+        waiting = [stub.ModelInfer.future(gated(f"late{n}"), timeout=1.0) for n in range(3)]
+        eventually(lambda: pending(server) == 2, "two wait")
+        for call in waiting:
+            assert call.exception(TIMEOUT).code().name == "DEADLINE_EXCEEDED"
+        eventually(lambda: pending(server) == 0, "nobody waits")
+        eventually(lambda: cancelled(server) >= 2, "they are counted as cancelled")
+        gate.touch()
+        assert first.exception(TIMEOUT) is None
+    assert_serves(server, "gated", "IN")
+    assert_nothing_leased(server)
+
+
 def gated(request_id: str) -> Any:
     """A request to the gated model."""
     return infer_request("gated", [input_tensor("IN", "UINT8", [3])], [b"abc"], id=request_id)

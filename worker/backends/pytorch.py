@@ -18,6 +18,7 @@ import torch
 from ...ipc import dtypes
 from ...ipc.errors import InternalError, InvalidArgumentError, NotFoundError, StatusError
 from ..backend import Array, Model, TensorBackend
+from ..device_tensor import DeviceTensor, as_array
 from .pytorch_module import open_module
 from .pytorch_naming import Ports, read_ports
 from .pytorch_programs import Program, Value, first_line, open_program
@@ -80,6 +81,12 @@ class PyTorchBackend(TensorBackend):
         self._program = _open(model, self._settings)
         self._program.bind(self._ports)
 
+    @property
+    def takes_device_tensors(self) -> bool:
+        """Whether the program computes on a GPU."""
+        device = self._program.device
+        return device is not None and device.type == "cuda"
+
     def unload(self) -> None:
         """Forget the program, so that an AOTInductor package removes what it unpacked."""
         del self._program
@@ -96,7 +103,9 @@ class PyTorchBackend(TensorBackend):
                     results = self._program.call(values)
             named = self._program.results(results)
             return {
-                port.name: self._to_numpy(port.name, port.datatype, named[port.name])
+                port.name: self._left_there(port.name, port.datatype, named[port.name])
+                if port.name in self.on_device
+                else self._to_numpy(port.name, port.datatype, named[port.name])
                 for port in self._ports.outputs
                 if port.name in outputs
             }
@@ -109,6 +118,10 @@ class PyTorchBackend(TensorBackend):
                 torch.cuda.empty_cache()
 
     def _to_torch(self, name: str, array: Array) -> Value:
+        given: object = array
+        if isinstance(given, DeviceTensor):
+            taken: torch.Tensor = cast(Any, torch).from_dlpack(given).to(self._program.device)
+            return taken
         if array.dtype.kind == "O":
             return self._to_strings(name, array)
         if not (array.flags.writeable and array.flags.c_contiguous):
@@ -147,6 +160,17 @@ class PyTorchBackend(TensorBackend):
         if tensor.dtype is torch.bfloat16:
             return tensor.view(torch.int16).numpy().view(dtypes.numpy_dtype("BF16"))
         return tensor.numpy()
+
+    def _left_there(self, name: str, expected: str, result: object) -> Array:
+        """A result whose client wants it on the GPU, where it is if it lies there."""
+        if not (isinstance(result, torch.Tensor) and result.is_cuda and result.dim()):
+            return self._to_numpy(name, expected, result)
+        datatype = _DATATYPES.get(result.dtype, str(result.dtype))
+        self._check_datatype(name, expected, datatype)
+        kept = result.detach().contiguous()
+        device = kept.device.index or 0
+        known = cast(dtypes.DataType, datatype)
+        return as_array(DeviceTensor(kept.data_ptr(), device, known, tuple(kept.shape), kept))
 
     def _check_datatype(self, name: str, expected: str, got: str) -> None:
         if got != expected:

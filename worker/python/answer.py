@@ -17,7 +17,7 @@ from ..backend import Request, Response
 from .abandoned import Abandoned
 from .errors import TritonModelException, to_status
 from .responses import InferenceResponse, parameters_of
-from .tensors import host_array
+from .tensors import device_array, host_array
 
 
 class State(Enum):
@@ -68,7 +68,8 @@ class Answer:
         """
         with self._lock:
             self._require_sendable(response is not None, final)
-            worker_response = None if response is None else self._converted(response)
+            at_once = final or self._decoupled  # else the memory of the outputs may change
+            worker_response = None if response is None else self._converted(response, at_once)
             if self._decoupled:
                 self._respond(worker_response, final)
             elif final:
@@ -93,7 +94,7 @@ class Answer:
                 return None
             self._state = _ANSWERED
             try:
-                return self._converted(response)
+                return self._converted(response, True)
             except TritonModelException as error:  # this response cannot be sent; others can
                 return Response(error=InternalError(str(error)))
 
@@ -146,13 +147,14 @@ class Answer:
         if state is _ANSWERED or state is _CLOSED:
             raise TritonModelException("Unable to send response. Response sender has been closed.")
 
-    def _converted(self, response: InferenceResponse) -> Response:
+    def _converted(self, response: InferenceResponse, at_once: bool) -> Response:
         error = response.error()
         if error is not None:
             return Response(error=to_status(error), deliberate=True)
         wanted = self._request.outputs
+        on_device = self._request.on_device if at_once else ()
         outputs = {
-            name: host_array(tensor)
+            name: device_array(tensor) if name in on_device else host_array(tensor)
             for tensor in response.output_tensors()
             if (name := tensor.name()) in wanted
         }

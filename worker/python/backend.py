@@ -25,6 +25,9 @@ from .responses import InferenceResponse
 _FAILURES = (Exception, SystemExit)
 
 
+_FORCE_CPU = "FORCE_CPU_ONLY_INPUT_TENSORS"
+
+
 class PythonBackend(RequestBackend):
     """One instance of a model that is written in Python.
 
@@ -39,11 +42,17 @@ class PythonBackend(RequestBackend):
         self._python_model: Any = None
         self._name = ""
         self._decoupled = False
+        self._takes_device_tensors = False
         self._abandoned = Abandoned("")
         self._event_loop = EventLoop()
 
     def __repr__(self) -> str:
         return f"<PythonBackend '{self._name}' {type(self._python_model).__name__}>"
+
+    @property
+    def takes_device_tensors(self) -> bool:
+        """Whether the model wants inputs where they lie."""
+        return self._takes_device_tensors
 
     def describe(self, model: Model) -> dict[str, Any]:
         """Have the model complete its configuration, if it has `auto_complete_config`."""
@@ -67,6 +76,7 @@ class PythonBackend(RequestBackend):
         """Import model.py, make its TritonPythonModel, and have it initialize itself."""
         _refuse_unsupported(model)
         self._name = model.instance.name
+        self._takes_device_tensors = model.parameter(_FORCE_CPU) == "no"
         self._decoupled = using_decoupled_model_transaction_policy(model.config)
         self._abandoned = Abandoned(self._name)
         try:
@@ -244,7 +254,7 @@ def _load_failure(model: Model, error: BaseException) -> StatusError:
 
 def _refuse_unsupported(model: Model) -> None:
     """Raise UnsupportedError for parameters of the configuration that cannot be honoured."""
-    force_cpu = model.parameter("FORCE_CPU_ONLY_INPUT_TENSORS")
+    force_cpu = model.parameter(_FORCE_CPU)
     if force_cpu not in (None, "yes", "no"):
         raise UnsupportedError(
             f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: {force_cpu}; expected yes or no"

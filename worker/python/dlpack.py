@@ -4,10 +4,6 @@ numpy's own exporter is used on the way out, because its capsules survive the in
 knows neither BF16 nor, in older releases, BOOL, so these leave as integers whose type code is then
 set right inside the capsule. On the way in the structure is read here: numpy takes no BF16, and
 nothing at all that lies on a GPU.
-
-    DLManagedTensor │ dl_tensor │ data, device, ndim, dtype, shape, strides, byte_offset
-                    │ manager_ctx
-                    │ deleter   │ called once, by whoever renamed the capsule to "used_dltensor"
 """
 
 from __future__ import annotations
@@ -20,60 +16,43 @@ import numpy as np
 
 from ...ipc.dtypes import ELEMENT_SIZE, DataType, numpy_dtype
 from ..backend import Array
+from ..dlpack_layout import (
+    BFLOAT,
+    BOOL,
+    CPU,
+    CUDA,
+    CUDA_HOST,
+    FLOAT,
+    FRESH,
+    INT,
+    UINT,
+    USED,
+    DLManagedTensor,
+    DLTensor,
+)
 from .errors import TritonModelException
 
-#: DLPack's numbers of the devices whose memory a Tensor may lie in.
-CPU, CUDA, CUDA_HOST = 1, 2, 3
-
-_INT, _UINT, _FLOAT, _BFLOAT, _BOOL = 0, 1, 2, 4, 6
-
 _DATATYPE: dict[tuple[int, int], DataType] = {
-    (_BOOL, 8): "BOOL",
-    (_UINT, 8): "UINT8",
-    (_UINT, 16): "UINT16",
-    (_UINT, 32): "UINT32",
-    (_UINT, 64): "UINT64",
-    (_INT, 8): "INT8",
-    (_INT, 16): "INT16",
-    (_INT, 32): "INT32",
-    (_INT, 64): "INT64",
-    (_FLOAT, 16): "FP16",
-    (_FLOAT, 32): "FP32",
-    (_FLOAT, 64): "FP64",
-    (_BFLOAT, 16): "BF16",
+    (BOOL, 8): "BOOL",
+    (UINT, 8): "UINT8",
+    (UINT, 16): "UINT16",
+    (UINT, 32): "UINT32",
+    (UINT, 64): "UINT64",
+    (INT, 8): "INT8",
+    (INT, 16): "INT16",
+    (INT, 32): "INT32",
+    (INT, 64): "INT64",
+    (FLOAT, 16): "FP16",
+    (FLOAT, 32): "FP32",
+    (FLOAT, 64): "FP64",
+    (BFLOAT, 16): "BF16",
 }
 
 #: What numpy exports in place of a data type, and the code that the capsule then gets.
 _STAND_IN: dict[DataType, tuple[type[Any], int]] = {
-    "BF16": (np.uint16, _BFLOAT),
-    "BOOL": (np.uint8, _BOOL),
+    "BF16": (np.uint16, BFLOAT),
+    "BOOL": (np.uint8, BOOL),
 }
-
-#: CPython keeps these pointers, so the bytes must live as long as the process.
-_FRESH, _USED = b"dltensor", b"used_dltensor"
-
-
-class _DLTensor(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    )
-
-
-class _DLManagedTensor(ctypes.Structure):
-    _fields_ = (
-        ("dl_tensor", _DLTensor),
-        ("manager_ctx", ctypes.c_void_p),
-        ("deleter", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
-    )
 
 
 _is_valid = ctypes.pythonapi.PyCapsule_IsValid
@@ -94,7 +73,7 @@ class Memory:
 
     def __init__(self, capsule: object) -> None:
         """Take over the capsule's tensor. A capsule that is refused stays as it was."""
-        if not _is_valid(capsule, _FRESH):
+        if not _is_valid(capsule, FRESH):
             raise TritonModelException(
                 "The DLPack capsule holds no tensor that could be taken: it was consumed before, "
                 "or it is not an unversioned DLPack tensor."
@@ -107,7 +86,7 @@ class Memory:
         require_known_device(tensor.device_type)
         self.datatype: DataType = _datatype_of(tensor)
         self.address: int = (tensor.data or 0) + tensor.byte_offset
-        _rename(capsule, _USED)
+        _rename(capsule, USED)
         self._pointer = pointer
         self._managed = managed
 
@@ -167,12 +146,12 @@ def exported(array: Array, datatype: DataType) -> Any:
     return capsule
 
 
-def _managed_tensor(capsule: object) -> tuple[int, _DLManagedTensor]:
-    pointer = cast(int, _pointer_of(capsule, _FRESH))
-    return pointer, _DLManagedTensor.from_address(pointer)
+def _managed_tensor(capsule: object) -> tuple[int, DLManagedTensor]:
+    pointer = cast(int, _pointer_of(capsule, FRESH))
+    return pointer, DLManagedTensor.from_address(pointer)
 
 
-def _require_contiguous(shape: tuple[int, ...], tensor: _DLTensor) -> None:
+def _require_contiguous(shape: tuple[int, ...], tensor: DLTensor) -> None:
     if not tensor.strides or 0 in shape:
         return  # row-major by definition; no elements, no order
     expected = 1
@@ -187,8 +166,8 @@ def _require_contiguous(shape: tuple[int, ...], tensor: _DLTensor) -> None:
         expected *= shape[axis]
 
 
-def _datatype_of(tensor: _DLTensor) -> DataType:
-    if tensor.code == _BFLOAT and tensor.bits != 16:
+def _datatype_of(tensor: DLTensor) -> DataType:
+    if tensor.code == BFLOAT and tensor.bits != 16:
         raise TritonModelException(f"Expected BF16 tensor to have 16 bits, but had: {tensor.bits}")
     datatype = _DATATYPE.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
     if datatype is None:

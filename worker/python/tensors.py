@@ -8,10 +8,16 @@ import numpy as np
 
 from ...ipc.dtypes import DataType, from_numpy
 from ..backend import Array
+from ..cuda_regions import on_host
+from ..device_tensor import DeviceTensor, as_array
+from ..dlpack_layout import CPU, CUDA
 from . import dlpack
 from .cuda_driver import copied_to_host
 from .datatypes import NUMBER
 from .errors import TritonModelException
+
+#: What is held of a tensor that lies on a GPU.
+_ON_GPU = (dlpack.Memory, DeviceTensor)
 
 
 class Tensor:
@@ -24,8 +30,9 @@ class Tensor:
 
     __slots__ = ("_held", "_name")
 
-    #: An array where the tensor lies in host memory, else the memory of a GPU.
-    _held: Array | dlpack.Memory
+    #: An array where the tensor lies in host memory, else the memory of a GPU: another library's,
+    #: or a client's.
+    _held: Array | dlpack.Memory | DeviceTensor
     _name: str
 
     def __init__(self, name: str, array: Array) -> None:
@@ -66,7 +73,7 @@ class Tensor:
         Raises TritonModelException for a tensor on a GPU, and for BF16, which numpy lacks.
         """
         held = self._held
-        if isinstance(held, dlpack.Memory):
+        if isinstance(held, _ON_GPU):
             raise TritonModelException("Tensor is stored in GPU and cannot be converted to NumPy.")
         if held.dtype.kind == "V":
             raise TritonModelException(
@@ -85,7 +92,7 @@ class Tensor:
 
     def is_cpu(self) -> bool:
         """Whether the tensor lies in host memory."""
-        return not isinstance(self._held, dlpack.Memory)
+        return not isinstance(self._held, _ON_GPU)
 
     def to_dlpack(self) -> Any:
         """A DLPack capsule that lends the tensor's memory.
@@ -98,6 +105,8 @@ class Tensor:
                 f"Tensor '{self._name}' is stored in GPU and was lent by another library: "
                 "convert that library's own tensor."
             )
+        if isinstance(held, DeviceTensor):
+            return held.__dlpack__()
         if self._datatype == "BYTES":
             raise TritonModelException("DLPack does not have support for string tensors.")
         return dlpack.exported(held, self._datatype)
@@ -107,7 +116,9 @@ class Tensor:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         held = self._held
-        return held.device if isinstance(held, dlpack.Memory) else (dlpack.CPU, 0)
+        if isinstance(held, DeviceTensor):
+            return held.__dlpack_device__()
+        return held.device if isinstance(held, dlpack.Memory) else (CPU, 0)
 
     @staticmethod
     def from_dlpack(name: str, tensor: object) -> Tensor:
@@ -118,15 +129,15 @@ class Tensor:
         """
         _require_name(name)
         memory = dlpack.Memory(_capsule_of(tensor))
-        return wrap(name, memory if memory.device[0] == dlpack.CUDA else memory.as_array())
+        return wrap(name, memory if memory.device[0] == CUDA else memory.as_array())
 
     @property
     def _datatype(self) -> DataType:
         held = self._held
-        return held.datatype if isinstance(held, dlpack.Memory) else from_numpy(held.dtype)
+        return held.datatype if isinstance(held, _ON_GPU) else from_numpy(held.dtype)
 
 
-def wrap(name: str, held: Array | dlpack.Memory) -> Tensor:
+def wrap(name: str, held: Array | dlpack.Memory | DeviceTensor) -> Tensor:
     """A tensor of something that is known to be right: an input, or another library's memory."""
     tensor = Tensor.__new__(Tensor)
     tensor._name = name  # pyright: ignore[reportPrivateUsage]
@@ -137,7 +148,19 @@ def wrap(name: str, held: Array | dlpack.Memory) -> Tensor:
 def host_array(tensor: Tensor) -> Array:
     """The tensor as an array in host memory, BF16 as ml_dtypes.bfloat16: what a worker sends."""
     held = tensor._held  # pyright: ignore[reportPrivateUsage]
+    if isinstance(held, DeviceTensor):
+        return on_host({tensor.name(): as_array(held)})[tensor.name()]
     return copied_to_host(held) if isinstance(held, dlpack.Memory) else held
+
+
+def device_array(tensor: Tensor) -> Array:
+    """The tensor where it is: in place of an array, a DeviceTensor of what lies on a GPU."""
+    held = tensor._held  # pyright: ignore[reportPrivateUsage]
+    if isinstance(held, DeviceTensor):
+        return as_array(held)
+    if not isinstance(held, dlpack.Memory):
+        return held
+    return as_array(DeviceTensor(held.address, held.device[1], held.datatype, held.shape, held))
 
 
 def _require_name(name: str) -> None:
@@ -159,4 +182,4 @@ def _capsule_of(tensor: Any) -> object:
     dlpack.require_known_device(device_type)
     # On a GPU the tensor is to be ready for the default stream (1), which the copy to the host is
     # ordered on; in host memory there is no stream.
-    return tensor.__dlpack__(stream=1 if device_type == dlpack.CUDA else None)
+    return tensor.__dlpack__(stream=1 if device_type == CUDA else None)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tritonpy.ipc.errors import NotFoundError, StatusError
-from tritonpy.ipc.tensor import Region, Span, Tensor
+from tritonpy.ipc.tensor import ClientPlace, Span, Tensor
 from tritonpy.supervisor.config.schema import (
     ModelConfig,
     ModelInput,
@@ -95,7 +95,7 @@ class FakeDataPlane:
             )
         return config(model, decoupled=model == "decoupled")
 
-    def use_region(self, request: InferRequest, place: Place) -> Region:
+    def use_region(self, request: InferRequest, place: Place) -> ClientPlace:
         """As the data plane does it."""
         use, region = self.regions.use(place)
         request.leases.append(use)

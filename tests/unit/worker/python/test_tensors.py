@@ -11,9 +11,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tritonpy.worker.device_tensor import DeviceTensor
 from tritonpy.worker.python import cuda_driver, dlpack
 from tritonpy.worker.python.errors import TritonModelException
-from tritonpy.worker.python.tensors import Tensor, host_array, wrap
+from tritonpy.worker.python.tensors import Tensor, device_array, host_array, wrap
 
 NUMBERS = [
     np.bool_,
@@ -320,3 +321,31 @@ def test_a_wrapped_input_is_a_tensor_like_any_other() -> None:
 
     assert tensor.as_numpy() is array
     assert repr(tensor) == "Tensor('IN', INT8, [2])"
+
+
+# --- clients' memory on a GPU ---------------------------------------------------------------------
+
+
+def clients_tensor() -> Tensor:
+    return wrap("IN", DeviceTensor(0x7000, 1, "BF16", (2, 3), object()))
+
+
+def test_a_clients_tensor_on_a_gpu_says_so_and_is_lent_by_dlpack() -> None:
+    tensor = clients_tensor()
+    assert not tensor.is_cpu()
+    assert tensor.__dlpack_device__() == (2, 1)
+    assert (tensor.shape(), tensor.triton_dtype()) == ([2, 3], 14)
+    with pytest.raises(TritonModelException, match="stored in GPU and cannot be converted"):
+        tensor.as_numpy()
+    taken = dlpack.Memory(tensor.to_dlpack())
+    assert (taken.address, taken.device, taken.datatype) == (0x7000, (2, 1), "BF16")
+
+
+def test_an_output_that_is_wanted_on_the_gpu_is_left_there() -> None:
+    returned = Tensor.from_dlpack("OUT", clients_tensor())
+    for tensor in (returned, clients_tensor()):
+        left: object = device_array(tensor)
+        assert isinstance(left, DeviceTensor)
+        assert (left.address, left.device, left.shape) == (0x7000, 1, (2, 3))
+    array = np.zeros(2, np.float32)
+    assert device_array(Tensor("OUT", array)) is array
