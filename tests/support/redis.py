@@ -72,8 +72,17 @@ def _start(program: str, folder: str, options: Sequence[str]) -> RunningRedis:
     command = [program, "--port", "0", "--unixsocket", str(path), "--dir", folder, "--save", ""]
     process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + _START_TIMEOUT
-    while not path.exists():
+    while not _listens(str(path)):  # the socket is there a moment before anybody listens
         assert process.poll() is None, "redis-server ended by itself"
         assert time.monotonic() < deadline, "redis-server did not start"
         threading.Event().wait(0.01)
     return RunningRedis(process, str(path))
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+    return True
