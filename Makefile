@@ -6,7 +6,7 @@ PORTS ?=
 # The CPU build of PyTorch; the default on PyPI brings several GB of CUDA libraries.
 TORCH ?= torch==2.13.0
 
-.PHONY: help serve serve-torch test test-all dev lint types contracts bench options clean
+.PHONY: help serve serve-torch serve-text test test-all dev lint types contracts bench options clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ serve: $(VENV)/.serve  ## install what serving needs and serve the example repos
 
 serve-torch: $(VENV)/.torch  ## the same digits model as TorchScript
 	$(BIN)/tritonpy-supervisor serve --model-repository=examples/pytorch_repository $(ARGS)
+
+serve-text: $(VENV)/.serve  ## the example that reads printed words
+	$(BIN)/tritonpy-supervisor serve --model-repository=examples/text_repository $(ARGS)
 
 test: $(VENV)/.dev  ## install what the tests need and run them, without the slow ones
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not gpu" $(ARGS)
