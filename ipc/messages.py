@@ -25,13 +25,15 @@ class Instance(msgspec.Struct, frozen=True, array_like=True):
 
     `name` is Triton's (`digits_0_0`), `kind` is CPU, GPU or MODEL, `device` the number of the GPU
     as the worker sees it (0 when CUDA_VISIBLE_DEVICES shows it a single one). `threads` is the
-    instance's share of the cores, which the configuration may override.
+    instance's share of the cores, which the configuration may override. `numa_node` is where it
+    takes its memory from, -1 for anywhere.
     """
 
     name: str
     kind: str
     device: int
     threads: int
+    numa_node: int = -1
 
 
 class ModelFiles(msgspec.Struct, frozen=True, array_like=True):

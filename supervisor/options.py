@@ -530,7 +530,8 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         Option(
             "host-policy",
             kinds.NAMED_SETTING,
-            "NUMA node or cores (numa-node, cpu-cores) of a named host policy.",
+            "NUMA node or cores (numa-node=0, cpu-cores=0-3) of the instances of a host policy.",
+            "workers.host_policies",
             many=True,
         ),
         Option(

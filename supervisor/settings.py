@@ -184,7 +184,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     an arena is sparse and costs only what is in use. `start_timeout_secs` bounds the time until a
     new worker says hello, not the loading of its model. `backend_config` maps a backend's name, or
     "" for all of them, to its settings. `rate_limit` says whether instances wait for the resources
-    of their models, of which there is as much as `rate_limit_resources` say.
+    of their models, of which there is as much as `rate_limit_resources` say. `host_policies` say on
+    which cores and with memory of which NUMA node they run.
     """
 
     arena_byte_size: int = 0
@@ -192,6 +193,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     backend_config: dict[str, dict[str, str]] = {}
     rate_limit: RateLimit = "off"
     rate_limit_resources: tuple[str, ...] = ()
+    host_policies: tuple[str, ...] = ()
 
     @property
     def arena_bytes(self) -> int:

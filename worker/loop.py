@@ -35,6 +35,7 @@ from .backend import Backend, Model
 from .inbox import Inbox
 from .instance import FAILURES, Instance, text_of
 from .memory import Memory
+from .numa import bind_memory
 
 log = logging.getLogger("tritonpy.worker")
 
@@ -131,6 +132,7 @@ class Worker:
 
     def _prepare(self, message: Describe | Load) -> bool:
         """Describe or load the model; False when that failed and the process should end."""
+        self._settle(message.instance.numa_node)
         try:
             if isinstance(message, Describe):
                 self._describe(message)
@@ -145,6 +147,14 @@ class Worker:
             self._channel.send(LoadFailed(messages.error_of(failure)))
             return False
         return True
+
+    def _settle(self, numa_node: int) -> None:
+        """Before anything of the model is loaded: take its memory from where it should be."""
+        if numa_node >= 0:
+            try:
+                bind_memory(numa_node)
+            except OSError as error:
+                log.warning("memory of NUMA node %d cannot be asked for: %s", numa_node, error)
 
     def _describe(self, message: Describe) -> None:
         model = _model(message)

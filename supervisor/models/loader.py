@@ -38,6 +38,7 @@ from ..telemetry.statistics import VersionStatistics
 from ..workers import devices
 from ..workers.environment import worker_environment
 from ..workers.gpu_memory import GpuLimits
+from ..workers.host_policy import HostPolicy, parse_host_policies
 from ..workers.instance import Instance
 from ..workers.pool import Pool
 from ..workers.process import Surroundings
@@ -100,6 +101,8 @@ class Loader:
         workers = settings.workers
         #: The rate limiter, where it is on.
         self._turns: Turns | None = None
+        cores = os.sched_getaffinity(0)
+        self._host_policies = parse_host_policies(workers.host_policies, cores)
         if workers.rate_limit == "execution_count":
             self._turns = Turns(explicit_resources(workers.rate_limit_resources))
 
@@ -301,6 +304,10 @@ class Loader:
         inputs: InputArena,
     ) -> Recipe:
         workers = self._settings.workers
+        policy = self._host_policies.get(instance.host_policy, HostPolicy())
+        if policy.cores:
+            threads = min(threads, len(policy.cores))
+        numa_node = -1 if policy.numa_node is None else policy.numa_node
         all_devices = instance.kind == "MODEL"
         visible = (
             os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -310,7 +317,7 @@ class Loader:
         return Recipe(
             files=ModelFiles(plan.name, plan.version, plan.directory, plan.version_directory),
             # A worker that sees a single GPU knows it as number 0.
-            instance=InstanceMessage(instance.name, instance.kind, 0, threads),
+            instance=InstanceMessage(instance.name, instance.kind, 0, threads, numa_node),
             environment=worker_environment(visible_devices=visible, threads=threads),
             backend_config=workers.backend(config.backend),
             inputs=inputs,
@@ -318,6 +325,8 @@ class Loader:
             start_timeout=float(workers.start_timeout_secs),
             restart_policy=RestartPolicy(),
             demand=_demand(instance),
+            host_policy=policy,
+            passive=instance.group.passive,
             gpu=None if all_devices else instance.gpu,
         )
 

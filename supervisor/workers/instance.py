@@ -284,6 +284,7 @@ class Instance:
             self._surroundings,
             self.name,
             environment=recipe.environment,
+            cores=recipe.host_policy.cores,
             on_message=self._receive,
             on_line=self._line,
             on_exit=self._exited,

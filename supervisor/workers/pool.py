@@ -235,10 +235,18 @@ class Pool:
 
         Requests wait for a worker that is about to come back, not for one that keeps crashing.
         """
-        if self._idle or self._spare or self.is_ready:
+        if self._idle or self._spare:
+            return None
+        serving = [instance for instance in self.instances if not instance.recipe.passive]
+        if not serving:
+            return (
+                f"model '{self._model}' version {self._version} has passive instances only, which "
+                f"take no requests"
+            )
+        if any(instance.state is WorkerState.READY for instance in serving):
             return None
         soonest = None
-        for instance in self.instances:
+        for instance in serving:
             if instance.state is WorkerState.BACKOFF:
                 at = instance.restart_at
                 soonest = at if soonest is None else min(soonest, at)
@@ -246,7 +254,7 @@ class Pool:
                 return None
         if soonest is not None and soonest - time.monotonic() <= PATIENCE:
             return None
-        causes = dict.fromkeys(instance.cause for instance in self.instances if instance.cause)
+        causes = dict.fromkeys(instance.cause for instance in serving if instance.cause)
         return (
             f"model '{self._model}' version {self._version} has no instance that runs"
             f"{': ' + '; '.join(causes) if causes else ''}"
@@ -397,7 +405,7 @@ class Pool:
     def instance_ready(self, instance: Instance) -> None:
         """A worker has loaded the model."""
         self._add_up_memory()
-        if instance in self._leaving:
+        if instance in self._leaving or instance.recipe.passive:
             return
         self._idle.append(instance)
         if self.watcher is not None:

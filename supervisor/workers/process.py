@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ...ipc.channel import Context, SupervisorChannel
@@ -78,6 +78,7 @@ class WorkerProcess:
         name: str,
         *,
         environment: Mapping[str, str],
+        cores: Collection[int] = (),
         on_message: Callable[[FromWorker], None],
         on_line: Callable[[str, str], None],
         on_exit: Callable[[Exit], None],
@@ -86,6 +87,8 @@ class WorkerProcess:
         self.generation = secrets.token_hex(8)
         self._surroundings = surroundings
         self._environment = environment
+        #: Where it may run; nowhere in particular when there are none.
+        self._cores = cores
         self._on_line = on_line
         self._on_exit = on_exit
         self._directory = os.path.join(surroundings.runtime_directory, f"w{next(_serial)}")
@@ -151,6 +154,8 @@ class WorkerProcess:
                 },
                 process_group=0,
             )
+        if self._cores:  # it has no other threads yet, and those to come inherit this
+            os.sched_setaffinity(self._process.pid, self._cores)
         return self._process
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ...ipc.messages import Instance, ModelFiles
 from ..memory.buffers import InputArena
 from ..scheduling.rate_limiter import Demand
+from .host_policy import HostPolicy
 from .restarts import RestartPolicy
 
 
@@ -27,12 +28,15 @@ class Recipe:
     gpu: int | None = None
     #: What it needs of the rate limiter's resources, where that is on.
     demand: Demand = field(default_factory=Demand)
+    host_policy: HostPolicy = field(default_factory=HostPolicy)
+    #: It is loaded, and never given requests.
+    passive: bool = False
 
     @property
     def signature(self) -> tuple[object, ...]:
         """What an instance must have in common with another to stand for it."""
         visible = self.environment.get("CUDA_VISIBLE_DEVICES", "")
-        return self.instance.kind, visible, self.demand
+        return self.instance.kind, visible, self.demand, self.host_policy, self.passive
 
 
 def match(wanted: Sequence[Recipe], there: Sequence[Recipe]) -> tuple[list[int], list[int]]:

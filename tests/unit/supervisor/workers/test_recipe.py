@@ -9,6 +9,7 @@ from support.fakes import ARENA_BYTES, recipe
 
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.scheduling.rate_limiter import Demand
+from tritonpy.supervisor.workers.host_policy import HostPolicy
 from tritonpy.supervisor.workers.recipe import match
 
 
@@ -42,6 +43,17 @@ def test_an_instance_with_another_demand_is_another(inputs: InputArena) -> None:
     modest, greedy = (recipe(inputs, demand=Demand({("R", 0): count})) for count in (1, 2))
     assert match([modest, greedy], [greedy]) == ([0], [])
     assert match([recipe(inputs, demand=Demand({("R", 0): 1}))], [modest]) == ([], [])
+
+
+def test_an_instance_elsewhere_or_without_requests_is_another(inputs: InputArena) -> None:
+    plain = recipe(inputs)
+    for other in (
+        recipe(inputs, host_policy=HostPolicy(frozenset({1}))),
+        recipe(inputs, host_policy=HostPolicy(numa_node=0)),
+        recipe(inputs, passive=True),
+    ):
+        assert match([other], [plain]) == ([0], [0])
+        assert match([other], [other]) == ([], [])
 
 
 def test_an_instance_on_another_gpu_is_another(inputs: InputArena) -> None:
