@@ -13,6 +13,7 @@ import numpy as np
 
 from ..ipc.errors import InternalError
 from .backend import Array
+from .padding import Lengths, Padder
 from .ragged import Ragged, join_elements
 from .reshape import from_graph_shape, reshapes, to_graph_shape
 
@@ -29,6 +30,7 @@ class GraphShapes:
         self.inputs = reshapes(config.get("input") or ())
         self.outputs = reshapes(config.get("output") or ())
         self.ragged = Ragged.of(config)
+        self.padder = Padder.of(config)
         flat = self.ragged.inputs if self.ragged is not None else frozenset[str]()
         #: The reshapes of inputs that are joined row by row; ragged ones lose their shape.
         self.joined = {name: each for name, each in self.inputs.items() if name not in flat}
@@ -54,16 +56,25 @@ def gather(requests: Sequence[dict[str, Array]], shapes: GraphShapes) -> Batch:
             f"a model without batching was handed {len(requests)} requests at once, expected 1"
         )
     rows = [_rows(inputs) for inputs in requests] if shapes.batching else [1]
-    ragged = shapes.ragged
-    alone = len(requests) == 1 and ragged is None
-    arrays = requests[0] if alone else _joined(requests, ragged)
-    arrays = to_graph_shape(arrays, shapes.joined, shapes.batching)
+    ragged, padder = shapes.ragged, shapes.padder
+    generated: dict[str, Array] = {}
     if ragged is not None:
-        arrays = {**arrays, **ragged.generate(requests)}
-    return Batch(arrays, rows)
+        generated |= ragged.generate(requests)
+    buckets: Lengths | None = None
+    if padder is not None:
+        lengths = padder.lengths(requests)
+        buckets = padder.buckets(lengths)
+        generated |= padder.generate(lengths, rows, buckets)
+    alone = len(requests) == 1 and ragged is None and padder is None
+    arrays = requests[0] if alone else _joined(requests, shapes, buckets)
+    arrays = to_graph_shape(arrays, shapes.joined, shapes.batching)
+    return Batch({**arrays, **generated} if generated else arrays, rows)
 
 
-def _joined(requests: Sequence[dict[str, Array]], ragged: Ragged | None) -> dict[str, Array]:
+def _joined(
+    requests: Sequence[dict[str, Array]], shapes: GraphShapes, buckets: Lengths | None
+) -> dict[str, Array]:
+    ragged, padder = shapes.ragged, shapes.padder
     first = requests[0]
     for inputs in requests:
         if inputs.keys() != first.keys():
@@ -75,6 +86,8 @@ def _joined(requests: Sequence[dict[str, Array]], ragged: Ragged | None) -> dict
         arrays = [inputs[name] for inputs in requests]
         if ragged is not None and name in ragged.inputs:
             joined[name] = join_elements(arrays)
+        elif padder is not None and buckets is not None and name in padder.inputs:
+            joined[name] = padder.join(name, arrays, buckets)
         else:
             joined[name] = _join(name, arrays)
     return joined
@@ -88,10 +101,25 @@ def scatter(
 ) -> list[dict[str, Array]]:
     """Cut the outputs of a batch into one dict of views a request, in the clients' shapes.
 
-    `requests` are the inputs that the batch was gathered from; only the outputs of a ragged batch
-    need them. Raises InternalError when an output
-    has another first dimension than the batch had, or not the shape that the configuration says.
+    `requests` are the inputs that the batch was gathered from; only the outputs of a ragged or
+    padded batch need them. Raises InternalError when an output has another first dimension than the
+    batch had, or not the shape that the configuration says.
     """
+    answers = _scattered(outputs, rows, shapes, requests)
+    padder = shapes.padder
+    if padder is None:
+        return answers
+    lengths = padder.lengths(requests)
+    buckets = padder.buckets(lengths)
+    return [padder.cut(answer, own, buckets) for answer, own in zip(answers, lengths, strict=True)]
+
+
+def _scattered(
+    outputs: dict[str, Array],
+    rows: Sequence[int],
+    shapes: GraphShapes,
+    requests: Sequence[Mapping[str, Array]],
+) -> list[dict[str, Array]]:
     ragged = shapes.ragged
     if ragged is None:
         return _cut(outputs, rows, shapes)

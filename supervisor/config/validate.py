@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from . import validate_schedulers, validate_tensors
+from . import validate_padding, validate_schedulers, validate_tensors
 from .locate import Source
 from .problems import Problem, Rule, refuse
 from .schema import ModelConfig
@@ -197,4 +197,5 @@ RULES: tuple[Rule, ...] = (
     model_metrics,
     *validate_tensors.RULES,
     *validate_schedulers.RULES,
+    *validate_padding.RULES,
 )

@@ -96,7 +96,7 @@ class Admission:
         request.batch_size = max(1, batch_size)
         request.wanted = self._wanted(request)
         if self._signature is not None:
-            request.signature = self._signature.of_inputs(request.inputs)
+            request.signature = self._signature.of_request(request)
 
     def _check_shape(self, request: InferRequest, tensor: Tensor, expected: _Expected) -> int:
         """The request's rows of the batch; 1 where the model does not batch."""

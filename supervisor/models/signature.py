@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ...ipc.tensor import Tensor
 from ..config.schema import ModelConfig
+from ..request import InferRequest
+from .bucketing import Bucketing
 
 
 class Signature:
@@ -15,6 +14,7 @@ class Signature:
         self._skip = 1 if config.max_batch_size > 0 else 0
         #: Inputs whose shape does not matter.
         self._ragged = frozenset(each.name for each in config.input if each.allow_ragged_batch)
+        self._bucketing = Bucketing.of(config)
 
     @classmethod
     def of(cls, config: ModelConfig) -> Signature | None:
@@ -22,12 +22,16 @@ class Signature:
         differ = any(-1 in tensor.dims or tensor.optional for tensor in config.input)
         return cls(config) if differ else None
 
-    def of_inputs(self, inputs: Sequence[Tensor]) -> object:
-        """Equal for requests that may share a batch."""
+    def of_request(self, request: InferRequest) -> object:
+        """Equal for requests that may share a batch.
+
+        Raises InvalidArgumentError for a request whose inputs cannot be padded.
+        """
         skip, ragged = self._skip, self._ragged
+        if self._bucketing is not None:
+            shapes = self._bucketing.shapes(request)
+        else:
+            shapes = tuple((tensor.name, tensor.shape[skip:]) for tensor in request.inputs)
         if not ragged:
-            return tuple((tensor.name, tensor.shape[skip:]) for tensor in inputs)
-        return tuple(
-            (tensor.name, None if tensor.name in ragged else tensor.shape[skip:])
-            for tensor in inputs
-        )
+            return shapes
+        return tuple((name, None if name in ragged else shape) for name, shape in shapes)

@@ -191,6 +191,57 @@ def told_of_sequences() -> onnx.ModelProto:
     )
 
 
+def masked_mean() -> onnx.ModelProto:
+    """Of rows x with a mask: centred = x without the mean, the mean, and the lengths as they came.
+
+    What the mask hides must not count.
+    """
+    make = helper.make_node
+    return build(
+        [
+            make("Cast", ["mask"], ["weights"], to=TensorProto.FLOAT),
+            make("Mul", ["x", "weights"], ["seen"]),
+            make("ReduceSum", ["seen", "axis"], ["sum"]),
+            make("ReduceSum", ["weights", "axis"], ["count"]),
+            make("Div", ["sum", "count"], ["mean"]),
+            make("Sub", ["x", "mean"], ["centred"]),
+            make("Identity", ["length"], ["lengths"]),
+        ],
+        [
+            value("x", "FP32", ["b", "n"]),
+            value("mask", "INT64", ["b", "n"]),
+            value("length", "INT32", ["b"]),
+        ],
+        [
+            value("centred", "FP32", ["b", "n"]),
+            value("mean", "FP32", ["b", 1]),
+            value("lengths", "INT32", ["b"]),
+        ],
+        [onnx.numpy_helper.from_array(np.array([1]), "axis")],
+    )
+
+
+#: The configuration of `masked_mean`, and of whatever else takes and gives the same.
+MASKED_MEAN = """
+    max_batch_size: 8
+    input { name: "x" data_type: TYPE_FP32 dims: -1 }
+    output [
+      { name: "centred" data_type: TYPE_FP32 dims: -1 },
+      { name: "mean" data_type: TYPE_FP32 dims: 1 },
+      { name: "lengths" data_type: TYPE_INT32 dims: 1 reshape { shape: [ ] } }
+    ]
+    parameters {
+      key: "padding"
+      value { string_value:
+        '{ "axes": { "n": { "buckets": [4, 8], "mask": { "name": "mask" },'
+        '                   "length": { "name": "length", "data_type": "TYPE_INT32" } } },'
+        '  "inputs": { "x": { "axes": ["n"], "value": 1000 } },'
+        '  "outputs": { "centred": ["n"] } }'
+      }
+    }
+"""
+
+
 def weighted(count: int = 4096) -> onnx.ModelProto:
     """y = x + w, with weights w of 0, 1, 2, ... big enough to be stored outside of the file."""
     weights = onnx.numpy_helper.from_array(np.arange(count, dtype=np.float32), "w")

@@ -32,6 +32,16 @@ class RunningSum(torch.nn.Module):
         return total, total
 
 
+class MaskedMean(torch.nn.Module):
+    """What onnx_models.masked_mean computes."""
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor, length: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mean = (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        return x - mean, mean, length
+
+
 def save(module: torch.nn.Module, directory: Path) -> None:
     """Compile the module and write it into a version's directory."""
     directory.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ...ipc import padding
 from ...ipc.dtypes import DataType, to_config
 from ...ipc.errors import InternalError, InvalidArgumentError, UnsupportedError
 from ..backend import Model
@@ -182,6 +183,7 @@ def check(model: Model, signature: Signature) -> None:
     expected = (
         sum(1 for each in inputs if not each.get("optional"))
         + sum(len(each["target_name"]) for each in entries(config, "batch_input"))
+        + len(_padding_inputs(config))
         + controls
         + len(states)
     )
@@ -194,6 +196,10 @@ def check(model: Model, signature: Signature) -> None:
         _check_input(model, entry, signature)
     for entry in entries(config, "batch_input"):
         _check_generated(model, entry, signature)
+    for made in _padding_inputs(config):
+        found = _find(model, "input", made.name, signature.inputs)
+        named = {"name": made.name, "data_type": made.data_type}
+        _check_datatype(model, "padding input", named, found)
     scattered = {name for each in entries(config, "batch_output") for name in each["target_name"]}
     for entry in entries(config, "output"):
         info = _find(model, "output", entry["name"], signature.outputs)
@@ -232,6 +238,12 @@ def _check_input(model: Model, entry: dict[str, Any], signature: Signature) -> N
             f"unable to load model '{model.name}', {ragged_shape} '{name}', model provides "
             f"{_shape(info.dims)}"
         )
+
+
+def _padding_inputs(config: Mapping[str, Any]) -> list[padding.Generated]:
+    """The masks and lengths that the graph gets of the parameter `padding`."""
+    rules = padding.of_parameters(config.get("parameters") or {})
+    return [] if rules is None else rules.generated
 
 
 def _check_generated(model: Model, entry: Mapping[str, Any], signature: Signature) -> None:

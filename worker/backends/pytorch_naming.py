@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ...ipc import dtypes
+from ...ipc import dtypes, padding
 from ...ipc.errors import InvalidArgumentError
 from ..backend import Model
 
@@ -35,8 +35,9 @@ class Port:
 class Ports:
     """All tensors that go into a model and come out of it, by its configuration.
 
-    Beside `input` and `output` these are the generated batch inputs, the controls of sequences and
-    their states. `stateful` says that there are states, for which Triton insists on indices.
+    Beside `input` and `output` these are the generated batch inputs, masks and lengths of padding,
+    the controls of sequences and their states. `stateful` says that there are states, for which
+    Triton insists on indices.
     """
 
     inputs: tuple[Port, ...]
@@ -52,12 +53,18 @@ def read_ports(model: Model) -> Ports:
     config = model.config
     sequence: Mapping[str, Any] = config.get("sequence_batching") or {}
     states: Sequence[Mapping[str, Any]] = sequence.get("state", [])
+    rules = padding.of_parameters(config.get("parameters") or {})
+    padded = [] if rules is None else rules.generated
     inputs = [
         *(_port(model, "input", entry["name"], entry) for entry in config.get("input", [])),
         *(
             _port(model, "batch input", name, entry)
             for entry in config.get("batch_input", [])
             for name in entry.get("target_name", [])
+        ),
+        *(
+            _port(model, "padding input", made.name, {"data_type": made.data_type})
+            for made in padded
         ),
         *(
             Port(entry["name"], _control_datatype(entry))
