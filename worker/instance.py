@@ -53,7 +53,8 @@ class Instance:
         self._inbox = inbox
         self._channel = channel
         self._shapes = batch.GraphShapes(model.config)
-        self._states = SequenceStates(model)
+        states = SequenceStates(model)
+        self._states = states if states else None
         policy: dict[str, Any] = model.config.get("model_transaction_policy") or {}
         self._decoupled = bool(policy.get("decoupled", False))
         #: The configured output order, in which a TensorBackend's outputs are sent.
@@ -75,7 +76,7 @@ class Instance:
         if not received:
             input_end = output_start = time.monotonic_ns()
         elif isinstance(backend, TensorBackend):
-            groups = self._states.alike(received) if self._states else [received]
+            groups = [received] if self._states is None else self._states.alike(received)
             times = [self._run(backend, group, responses) for group in groups]
             input_end, output_start = times[0][0], times[-1][1]
             for request, _ in received:
@@ -108,7 +109,7 @@ class Instance:
                 }
                 if request.null:
                     has_nulls = True
-                elif self._states:
+                elif self._states is not None:
                     self._states.put_in(request, inputs)
             except FAILURES as error:
                 self._inbox.finish(request.key)
@@ -155,7 +156,7 @@ class Instance:
             if request.null:
                 continue
             try:
-                if self._states:
+                if self._states is not None:
                     self._states.keep(request, arrays)
                 responses.append(self._answer(request, arrays, {}, True))
             except FAILURES as error:
@@ -168,7 +169,7 @@ class Instance:
         else:
             asked = {name for request, _ in received for name in request.outputs}
             outputs = [name for name in self._output_order if name in asked]
-        return self._states.wanted(outputs) if self._states else outputs
+        return outputs if self._states is None else self._states.wanted(outputs)
 
     # --- backends that run requests ---------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class Instance:
                     key,
                     request.id,
                     inputs,
-                    list(self._states.wanted(request.outputs)) if self._states else request.outputs,
+                    self._outputs_of(request),
                     request.parameters,
                     request.correlation_id,
                     request.flags,
@@ -235,6 +236,12 @@ class Instance:
                 )
             )
         return requests
+
+    def _outputs_of(self, request: messages.Request) -> list[str]:
+        """What the backend is to compute: what the client wants, and the states."""
+        if self._states is None:
+            return request.outputs
+        return list(self._states.wanted(request.outputs))
 
     def respond(
         self,
@@ -270,7 +277,7 @@ class Instance:
                 failure.deliberate = response.deliberate
                 return failure
             outputs, shapes = response.outputs, self._shapes
-            if self._states:
+            if self._states is not None:
                 self._states.keep(asked, outputs)
             if shapes.outputs:
                 outputs = {name: array for name, array in outputs.items() if name in asked.outputs}

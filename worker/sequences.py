@@ -108,7 +108,7 @@ class SequenceStates:
     def _read(self, model: Model, entry: Mapping[str, Any]) -> _State:
         dims = tuple(entry["dims"])
         initial: Sequence[Mapping[str, Any]] = entry.get("initial_state", ())
-        given = initial[0] if initial else {}
+        given: Mapping[str, Any] = initial[0] if initial else {}
         # What varies is 1 long at first, unless the initial state says otherwise, whose dims are
         # text in Triton's JSON.
         shape = (*self._batch, *(max(1, int(extent)) for extent in given.get("dims") or dims))

@@ -112,12 +112,11 @@ _PACK: Mapping[DataType, Callable[[float], bytes]] = {
 
 
 def _signal(name: str, control: Control) -> _Signal:
-    pairs: Mapping[DataType, Sequence[float]] = {
-        "INT32": control.int32_false_true,
-        "FP32": control.fp32_false_true,
-        "BOOL": control.bool_false_true,
-    }
-    datatype = next(each for each, pair in pairs.items() if pair)
+    pairs: list[tuple[DataType, Sequence[float]]] = [
+        ("INT32", control.int32_false_true),
+        ("FP32", control.fp32_false_true),
+        ("BOOL", control.bool_false_true),
+    ]
+    datatype, (no, yes) = next((datatype, pair) for datatype, pair in pairs if pair)
     pack = _PACK[datatype]
-    no, yes = pairs[datatype]
     return _Signal(name, datatype, (pack(no), pack(yes)))

@@ -54,9 +54,8 @@ class IdentityBackend(RequestBackend):
     def load(self, model: Model) -> None:
         """Pair inputs with outputs. Raises InvalidArgumentError when they do not match."""
         config = model.config
-        states: Sequence[Mapping[str, Any]] = (config.get("sequence_batching") or {}).get(
-            "state", ()
-        )
+        sequence: Mapping[str, Any] = config.get("sequence_batching") or {}
+        states: Sequence[Mapping[str, Any]] = sequence.get("state", ())
         inputs = {
             _index(model, each, "INPUT"): each
             for each in [*config.get("input", ()), *_named(states, "input_name")]
