@@ -117,6 +117,6 @@ def _signal(name: str, control: Control) -> _Signal:
         ("FP32", control.fp32_false_true),
         ("BOOL", control.bool_false_true),
     ]
-    datatype, (no, yes) = next((datatype, pair) for datatype, pair in pairs if pair)
+    datatype, (no, yes) = next(each for each in pairs if each[1])
     pack = _PACK[datatype]
     return _Signal(name, datatype, (pack(no), pack(yes)))
