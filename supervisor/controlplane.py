@@ -12,6 +12,7 @@ from .log import ServerLog
 from .memory.regions import Regions
 from .models.index import ModelIndex
 from .models.manager import ModelManager
+from .models.traffic import TrafficStatus, parse_rule
 from .settings import LogSettings
 from .telemetry.statistics import StatisticsSnapshot
 from .telemetry.trace import Traces
@@ -173,6 +174,19 @@ class ControlPlane:
         if model:
             self._manager.version(model, None)
         self._traces.update(changes, model, space)
+
+    def traffic(self, model: str) -> TrafficStatus:
+        """How the traffic of a model is split. Raises the look-up errors."""
+        return self._manager.traffic(model)
+
+    def set_traffic(self, model: str, document: bytes) -> None:
+        """Split it by a rule as JSON, or by null as the configuration says.
+
+        Raises the look-up errors and InvalidArgumentError; then nothing is changed.
+        """
+        where = f"the body of a traffic request for model '{model}'"
+        rule = None if document.strip() == b"null" else parse_rule(document, where)
+        self._manager.set_traffic(model, rule)
 
     def index(self, ready: bool) -> list[ModelIndex]:
         """All models of the repositories, or only the versions that are ready."""

@@ -17,6 +17,7 @@ from .classification import classify
 from .config.schema import ModelConfig
 from .memory.buffers import InputLease
 from .memory.regions import Place, Regions
+from .models import shadow
 from .models.model import ServedVersion
 from .request import InferRequest, InferResponse, Lease
 from .scheduling.scheduler import Work
@@ -34,6 +35,10 @@ class Versions(Protocol):
 
     def labelled(self, model: str, label: str) -> int | None:
         """The version of a model that has a label now, None without one."""
+        ...
+
+    def route(self, request: InferRequest) -> None:
+        """Give a request that names no version one, where its model's traffic is split."""
         ...
 
 
@@ -67,6 +72,14 @@ class DataPlane:
     def labelled(self, model: str, label: str) -> int | None:
         """The version of a model that has a label now, None without one."""
         return self._versions.labelled(model, label)
+
+    def route(self, request: InferRequest) -> None:
+        """Settle the version of a request that names none, before memory is leased for it.
+
+        Requests that need no memory are routed when they are run.
+        """
+        if request.version is None:
+            self._versions.route(request)
 
     def lease(self, model: str, version: int | None, size: int) -> Lease:
         """Lease shared memory for the inputs of one request to this model.
@@ -121,7 +134,7 @@ class DataPlane:
                 f"request may have any number of responses: use a streaming call"
             )
         answer = _Answer(served, request, on_response)
-        return Stream(served, served.submit(request, answer.take))
+        return Stream(served, self._submit(served, request, answer.take))
 
     def stream(self, request: InferRequest, on_response: Callable[[InferResponse], None]) -> Stream:
         """Run a request; its responses, errors among them, arrive on the event loop until one is
@@ -136,7 +149,7 @@ class DataPlane:
                 _classify_safely(served, request, response)
             on_response(response)
 
-        return Stream(served, served.submit(request, take))
+        return Stream(served, self._submit(served, request, take))
 
     def _find(self, request: InferRequest) -> ServedVersion:
         """The version that a request goes to: the one whose memory it has leased, if any."""
@@ -147,10 +160,30 @@ class DataPlane:
                 if isinstance(holder, ServedVersion):
                     return holder
         try:
+            self.route(request)
             return self._versions.version(request.model, request.version)
         except StatusError:
             _give_back(request)
             raise
+
+    def _submit(
+        self,
+        served: ServedVersion,
+        request: InferRequest,
+        respond: Callable[[InferResponse], None],
+    ) -> Work:
+        if not request.shadows:
+            return served.submit(request, respond)
+        copies = shadow.copies(request, self._versions.version)
+        try:
+            work = served.submit(request, respond)
+        except StatusError:
+            for copy in copies:
+                copy.drop()
+            raise
+        for copy in copies:
+            copy.send()
+        return work
 
 
 class _Answer:

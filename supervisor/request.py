@@ -7,7 +7,7 @@ which frontend it came from. Both are data: the promise of a response lives in t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -170,6 +170,22 @@ class ComputeTimes(Protocol):
         ...
 
 
+class ShadowCount(Protocol):
+    """Decides and counts which requests one version gets a copy of."""
+
+    def takes(self) -> bool:
+        """Whether the next request is copied; if so, one of the others follows."""
+        ...
+
+    def ended(self, total_ns: int, *, failed: bool) -> None:
+        """A copy was answered, after so long."""
+        ...
+
+    def dropped(self) -> None:
+        """A copy was not sent after all."""
+        ...
+
+
 @dataclass(slots=True)
 class RequestedOutput:
     """An output that the client asked for.
@@ -214,6 +230,8 @@ class InferRequest:
     trace: RequestTrace | None = None
     #: Where its execution is counted in; None where nobody asks.
     times: ComputeTimes | None = None
+    #: The versions that may get a copy, and who decides. Set by the data plane.
+    shadows: Sequence[tuple[int, ShadowCount]] = ()
     #: Rows of the batch dimension, 1 where the model does not batch. Set by the data plane.
     batch_size: int = 1
     #: The names that the worker is told, in order. Set by the data plane.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from google.protobuf.message import DecodeError
@@ -96,8 +96,11 @@ def decode_request(
     raw_contents: RawContents,
     version: int | None,
     dataplane: DataPlane,
+    forwarded: Mapping[str, str] | None = None,
 ) -> InferRequest:
     """Translate a request. Tensors too large for a message are placed in a lease.
+
+    `forwarded` are further parameters, which count more than those of the same name.
 
     The caller must hand the request to the data plane, which then owns the lease. Raises
     InvalidArgumentError for tensors without data, with too much of it, or with wrong parameters;
@@ -112,6 +115,8 @@ def decode_request(
         parameters = message.parameters
         if parameters:
             set_request_parameters(request, parameters)
+        if forwarded is not None:
+            request.parameters.update(forwarded)
         size = 0
         for tensor in request.inputs:
             length = _length(tensor)
@@ -200,6 +205,7 @@ def _decode_outputs(
 
 def _place(request: InferRequest, size: int, dataplane: DataPlane) -> None:
     """Copy the request's large tensors into one lease."""
+    dataplane.route(request)
     lease = dataplane.lease(request.model, request.version, size)
     offset = 0
     try:

@@ -118,9 +118,7 @@ class InferenceService:
         dataplane = self._dataplane
         if dataplane.config(message.model_name, version).decoupled:
             raise UnsupportedError(DECOUPLED_REFUSED)
-        request = decode_request(message, raw_contents, version, dataplane)
-        if forwarded is not None:
-            request.parameters.update(forwarded)
+        request = decode_request(message, raw_contents, version, dataplane, forwarded)
         if dataplane.traces.on:
             trace = dataplane.traces.begin(request.model)
             if trace is not None:

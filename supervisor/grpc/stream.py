@@ -180,9 +180,7 @@ class InferStream:
             if self._dataplane.config(message.model_name, version).decoupled:
                 self._ordered.pop()
                 call.ordered = False
-            request = decode_request(message, raw_contents, version, self._dataplane)
-            if forwarded is not None:
-                request.parameters.update(forwarded)
+            request = decode_request(message, raw_contents, version, self._dataplane, forwarded)
             traces = self._dataplane.traces
             if traces.on:
                 request.trace = call.trace = traces.begin(request.model)

@@ -35,6 +35,8 @@ _logger = logging.getLogger(__name__)
 Endpoint = Callable[..., Awaitable[Reply]]
 
 _MODELS = "/v2/models/"
+#: What is asked of a model and not of one of its versions.
+_OF_ALL_VERSIONS = ("trace/setting", "traffic")
 _REPOSITORY = re.compile(r"/v2/repository(?:/([^/]+))?/(?:(index)|models/([^/]+)/(load|unload))")
 _SHARED_MEMORY = re.compile(
     r"/v2/(system|cuda)sharedmemory(?:/region/([^/]+))?/(status|register|unregister)"
@@ -98,6 +100,7 @@ class App:
             "config": Route("GET", "model-config", management.model_config),
             "stats": Route("GET", "statistics", management.statistics),
             "trace/setting": Route("", "trace", settings.trace, changes=True),
+            "traffic": Route("", "model-repository", settings.traffic, changes=True),
             "": Route("GET", "metadata", management.model_metadata),
         }
         self._repository = {
@@ -128,7 +131,7 @@ class App:
         for kind, route in self._model.items():
             tail = f"/{kind}" if kind else ""
             yield f"/v2/models/{{model}}{tail}", route
-            if kind != "trace/setting":
+            if kind not in _OF_ALL_VERSIONS:
                 yield f"/v2/models/{{model}}/versions/{{version}}{tail}", route
         for action, route in self._repository.items():
             tail = action if action == "index" else f"models/{{model}}/{action}"
@@ -235,7 +238,7 @@ class App:
             return None
         if version is None:
             return route, (_name(name), None)
-        if kind == "trace/setting":
+        if kind in _OF_ALL_VERSIONS:
             return None
         try:
             number = _version(version)

@@ -123,6 +123,7 @@ class Generate:
         if not large:
             return
         size = sum(_aligned(tensor.byte_size) for tensor in large)
+        self._dataplane.route(request)
         lease = self._dataplane.lease(request.model, request.version, size)
         offset = 0
         try:

@@ -28,8 +28,8 @@ _TAGS = {
 
 _DESCRIPTION = (
     "Version 2 of the inference protocol, as NVIDIA Triton Inference Server speaks it. "
-    "`GET /v2/models` and `GET /v2/openapi.json` are beyond Triton. Tags are the categories of "
-    "`--http-restricted-api`. Metrics are on a port of their own."
+    "`GET /v2/models`, `GET /v2/openapi.json` and `/v2/models/{model}/traffic` are beyond Triton. "
+    "Tags are the categories of `--http-restricted-api`. Metrics are on a port of their own."
 )
 
 _PARAMETERS: _Object = {
@@ -101,6 +101,16 @@ def _paths() -> dict[str, _Object]:
         "/v2/models/{model}/trace/setting": _settings(
             "trace", "tracing one model", "TraceSettings"
         ),
+        "/v2/models/{model}/traffic": {
+            "get": _get("model-repository", "How requests are shared among versions", "Traffic"),
+            "post": _post(
+                "model-repository",
+                "Share requests among versions by a rule; by null again as configured",
+                "TrafficRule",
+                "Traffic",
+                required=True,
+            ),
+        },
         **_repository_paths(),
         **_shared_memory_paths("system", "SystemRegion", "SystemRegionRequest"),
         **_shared_memory_paths("cuda", "CudaRegion", "CudaRegionRequest"),

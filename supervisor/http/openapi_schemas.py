@@ -275,6 +275,54 @@ SCHEMAS: Schema = {
         "device_id",
         "byte_size",
     ),
+    "TrafficRule": {
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "properties": {
+            "weights": {
+                "description": "How much each version gets, by its number or label",
+                "type": "object",
+                "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 1_000_000},
+            },
+            "sticky": {
+                "description": "Equal values of this go to the same version",
+                "type": "string",
+                "pattern": "^(|id|parameter:.+)$",
+            },
+            "shadow": {
+                "description": "Versions that get copies, whose answers are thrown away",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["version"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "version": _TEXT,
+                        "percent": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+                        "max_pending": {"type": "integer", "minimum": 1, "maximum": 100_000},
+                    },
+                },
+            },
+        },
+    },
+    "Traffic": _object(
+        {
+            "rule": ref("TrafficRule"),
+            "source": {"type": "string", "enum": ["configuration", "request", ""]},
+            "versions": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "shadow": array(
+                _object(
+                    {
+                        "version": _TEXT,
+                        **{
+                            name: {"type": "integer"}
+                            for name in ("pending", "success", "fail", "dropped", "total_ns")
+                        },
+                    }
+                )
+            ),
+        }
+    ),
     "TraceSettings": _object(
         {
             "trace_level": {"type": ["array", "null"], "items": _TEXT},

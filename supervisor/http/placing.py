@@ -132,6 +132,7 @@ def _lease(dataplane: DataPlane, parsed: ParsedRequest) -> tuple[Lease, list[int
             total = begin + size
         else:
             offsets.append(None)
+    dataplane.route(request)
     lease = dataplane.lease(request.model, request.version, total)
     request.leases.append(lease)
     return lease, offsets

@@ -34,6 +34,17 @@ class SettingsEndpoints:
             log.update(_log_changes(document), _bad_format)
         return Reply(200, msgspec.json.encode(described(log.settings)), JSON)
 
+    async def traffic(self, http: web.BaseRequest, model: str, version: int | None = None) -> Reply:
+        """How a model's traffic is split, changed first if it is a POST. null takes a change back.
+
+        `version` is always None: it is split among versions.
+        """
+        if http.method not in ("GET", "POST"):
+            return Reply(405, error_body("Method Not Allowed"), JSON)
+        if http.method == "POST":
+            self._controlplane.set_traffic(model, await read_all(http, self._limit))
+        return Reply(200, msgspec.json.encode(self._controlplane.traffic(model)), JSON)
+
     async def trace(
         self, http: web.BaseRequest, model: str = "", version: int | None = None
     ) -> Reply:

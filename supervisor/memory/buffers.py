@@ -28,6 +28,7 @@ from ...ipc.tensor import Span
 from ..request import ArenaReader
 from .copies import COPIES
 from .readers import Readers
+from .regions import SystemRegion
 
 #: Numbers that tell the arenas of all workers apart; those of inputs stay below.
 _output_numbers = itertools.count(1 << 31)
@@ -127,6 +128,7 @@ class InputArena:
             os.close(self.descriptor)
             raise
         self.leases = 0
+        self._region: SystemRegion | None = None
         #: Who serves the requests that lease here, and is told when a lease ends.
         self.holder: Holder | None = None
         #: Workers of other models that read here.
@@ -167,6 +169,16 @@ class InputArena:
             return None
         return self._arena.view(span.offset, span.size)
 
+    def region(self) -> SystemRegion:
+        """The arena as the workers of other versions are shown it, which may read it only.
+
+        Whoever uses it holds a lease.
+        """
+        if self._region is None:
+            descriptor = os.dup(self.descriptor)
+            self._region = SystemRegion(self._owner, "", 0, self.size, descriptor)
+        return self._region
+
     def read(self, span: Span) -> bytes | None:
         """A copy of a span's bytes; None for a span of another arena."""
         view = self.view(span)
@@ -191,6 +203,9 @@ class InputArena:
         Leases may be released later, and cannot be had or written any more.
         """
         self._arena = None
+        region, self._region = self._region, None
+        if region is not None:
+            region.disuse()
         if self.descriptor >= 0:
             self._readers.dismiss(self.number)
             os.close(self.descriptor)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...ipc.errors import NotFoundError, UnavailableError
+from ...ipc.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from ..config.diff import in_place
 from ..repository import poller
 from .identifier import ModelIdentifier
@@ -15,6 +15,7 @@ from .load_request import LoadRequest
 from .loader import Plan
 from .model import ServedVersion
 from .states import VersionEvent, VersionState, transition
+from .traffic import Traffic, TrafficRule, TrafficStatus
 
 #: The reason of a version that was unloaded because somebody wanted it so.
 UNLOADED = "unloaded"
@@ -68,6 +69,12 @@ class Entry:
     explicit: bool = False
     #: The versions by the labels that the configuration gave them when it was loaded.
     labels: Mapping[str, int] = field(default_factory=dict[str, int])
+    #: The rule by which requests that name no version are routed: of the configuration, and the
+    #: one that was given in its place.
+    configured_rule: TrafficRule | None = None
+    given_rule: TrafficRule | None = None
+    #: The one that counts, at work; None where the latest version gets everything.
+    traffic: Traffic | None = None
 
     def event(self, number: int, event: VersionEvent, reason: str = "") -> Version:
         """Something has happened to a version."""
@@ -82,6 +89,43 @@ class Entry:
         serves_files = self.latest is not None and not self.overridden
         serves_files = serves_files and not any(v.is_dead for v in self.versions.values())
         return serves_files and fingerprint == self.fingerprint
+
+    def settle_traffic(self) -> None:
+        """Have the rule that counts take effect; one that has not changed goes on as it was."""
+        rule = self.configured_rule if self.given_rule is None else self.given_rule
+        if rule is None or rule == TrafficRule():
+            self.traffic = None
+        elif self.traffic is None or self.traffic.rule != rule:
+            self.traffic = Traffic(rule)
+
+    def check_rule(self, rule: TrafficRule) -> None:
+        """Raise InvalidArgumentError when a rule names a version or a label that is not there."""
+        for target in (*rule.weights, *(shadow.version for shadow in rule.shadow)):
+            known = target in self.labels or (target.isdecimal() and int(target) in self.versions)
+            if not known:
+                there = ", ".join([*map(str, sorted(self.versions)), *self.labels])
+                raise InvalidArgumentError(
+                    f"the traffic rule for model '{self.name}' names version '{target}', and the "
+                    f"versions and labels are {there}"
+                )
+
+    def traffic_status(self) -> TrafficStatus:
+        """The rule that counts, and what it has done."""
+        given = self.given_rule is not None
+        rule = self.given_rule if given else self.configured_rule
+        source = "request" if given else "configuration" if rule is not None else ""
+        counts, shadows = ({}, []) if self.traffic is None else self.traffic.statistics()
+        return TrafficStatus(rule, source, counts, shadows)
+
+    def ready_version(self, target: str) -> int | None:
+        """The version of a label or a number, if it is ready."""
+        number = self.labels.get(target)
+        if number is None:
+            number = int(target) if target.isascii() and target.isdecimal() else 0
+        found = self.versions.get(number)
+        if found is None or found.state is not VersionState.READY or found.is_dead:
+            return None
+        return number
 
     def can_keep(self, plan: Plan, request: LoadRequest, fingerprint: poller.Fingerprint) -> bool:
         """Whether the version that serves need not be loaded anew to serve by this plan.

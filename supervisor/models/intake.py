@@ -15,6 +15,7 @@ from .deployer import Deployer
 from .entry import Entry
 from .load_request import LoadRequest
 from .loader import Plan
+from .traffic import configured_rule
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Intake:
                 )
             config, source = await asyncio.to_thread(self._catalogue.config, found, request)
             labels = version_labels(config)
+            rule = configured_rule(config)
             await asyncio.to_thread(agents.consult, config, entry.name, found.directory)
         except StatusError as error:
             raise _poll_failed(entry, error) from None
@@ -101,6 +103,8 @@ class Intake:
         kept = [plan for plan in plans if entry.can_keep(plan, request, fingerprint)]
         await self._deployer.deploy(entry, [plan for plan in plans if plan not in kept], kept)
         entry.labels = labels
+        entry.configured_rule = rule
+        entry.settle_traffic()
 
 
 def _poll_failed(entry: Entry, error: StatusError) -> StatusError:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ...ipc.errors import InternalError, StatusError, UnavailableError
 from ..repository.layout import check_name
+from ..request import InferRequest
 from ..settings import ALL_MODELS, Settings
 from ..telemetry.statistics import StatisticsSnapshot
 from . import load_request
@@ -28,6 +29,7 @@ from .loader import Loader
 from .model import ServedVersion
 from .registry import Registry
 from .tasks import Tasks
+from .traffic import TrafficRule, TrafficStatus
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +148,28 @@ class ModelManager:
         """The version that has a label now; None when the model gives no version that label."""
         entry = self._registry.seek(model)
         return entry.labels.get(label) if entry is not None else None
+
+    def route(self, request: InferRequest) -> None:
+        """Give a request that names no version one, where its model's traffic is split."""
+        entry = self._registry.seek(request.model)
+        if entry is not None and entry.traffic is not None:
+            entry.traffic.route(request, entry.ready_version)
+
+    def traffic(self, model: str) -> TrafficStatus:
+        """How a model's traffic is split. Raises the look-up errors."""
+        return self._registry.find(model).traffic_status()
+
+    def set_traffic(self, model: str, rule: TrafficRule | None) -> None:
+        """Split a model's traffic by a rule, or again as its configuration says.
+
+        It holds until it is changed, over reloads. Raises the look-up errors, and
+        InvalidArgumentError for a rule that names what is not there.
+        """
+        entry = self._registry.find(model)
+        if rule is not None:
+            entry.check_rule(rule)
+        entry.given_rule = rule
+        entry.settle_traffic()
 
     def ready_versions(self, model: str) -> list[int]:
         """The versions of a model that are ready, ascending; none of a model that is unknown."""

@@ -18,11 +18,12 @@ from tritonpy.ipc.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from tritonpy.ipc.tensor import Tensor, decode_bytes
+from tritonpy.ipc.tensor import Region, Span, Tensor, decode_bytes
 from tritonpy.supervisor import dataplane
 from tritonpy.supervisor.config.schema import ModelConfig, ModelTransactionPolicy
 from tritonpy.supervisor.dataplane import DataPlane
 from tritonpy.supervisor.models.model import ServedVersion
+from tritonpy.supervisor.models.traffic import Shadow, ShadowRule
 from tritonpy.supervisor.request import InferRequest, InferResponse, RequestedOutput
 from tritonpy.supervisor.scheduling.scheduler import Work
 from tritonpy.supervisor.workers.states import WorkerState
@@ -40,6 +41,9 @@ class Bench:
 
     def labelled(self, model: str, label: str) -> int | None:
         return None
+
+    def route(self, request: InferRequest) -> None:
+        """Nothing is split here."""
 
     def version(self, model: str, version: int | None) -> ServedVersion:
         """The seam: where the data plane finds versions."""
@@ -325,3 +329,99 @@ async def test_a_fault_of_ours_in_classification_is_answered_too(
     assert isinstance(responses[0].error, InternalError)
     assert "oops" not in responses[0].error.message
     assert "oops" in caplog.text
+
+
+# --- shadows ----------------------------------------------------------------------------------
+
+
+class Shadowed(Bench):
+    """A data plane whose requests are copied for version 2 of model `m`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shadow = Shadow(ShadowRule("2"))
+        self.first = serve(version=1)
+        self.second = serve(version=2)
+        self.made += [self.first, self.second]
+
+    def route(self, request: InferRequest) -> None:
+        request.version = 1
+        request.shadows = [(2, self.shadow)]
+
+    def version(self, model: str, version: int | None) -> ServedVersion:
+        if version == 9:
+            raise NotFoundError("gone")
+        return (self.second if version == 2 else self.first).version
+
+
+@pytest.fixture
+async def shadowed(anyio_backend: str) -> AsyncIterator[Shadowed]:
+    made = Shadowed()
+    yield made
+    for served in made.made:
+        await served.version.close(1.0)
+
+
+def leased(plane: DataPlane) -> InferRequest:
+    """A routed request whose tensor lies in a lease."""
+    request = identity_request()
+    plane.route(request)
+    lease = plane.lease("m", request.version, 16)
+    lease.write(0, bytes(16))
+    request.inputs[0].data = lease.span(0, 16)
+    request.leases.append(lease)
+    return request
+
+
+async def test_memory_is_given_back_when_the_answer_and_the_copy_are_done(
+    shadowed: Shadowed,
+) -> None:
+    responses: list[InferResponse] = []
+    request = leased(shadowed.plane)
+    shadowed.plane.stream(request, responses.append)
+    (copy,) = shadowed.second.pool.fakes[0].batches[0]
+    assert [tensor.data for tensor in copy.request.inputs] == [request.inputs[0].data]
+    assert isinstance(request.inputs[0].data, Region)
+
+    shadowed.first.pool.fakes[0].finishes(fp32("OUTPUT0"))
+    assert len(responses) == 1
+    assert shadowed.first.inputs.leases == 1
+    shadowed.second.pool.fakes[0].finishes(fp32("OUTPUT0"))
+
+    assert shadowed.first.inputs.leases == 0
+    assert len(responses) == 1
+    assert shadowed.shadow.statistics().success == 1
+
+
+async def test_a_copy_that_is_refused_does_not_reach_the_client(shadowed: Shadowed) -> None:
+    responses: list[InferResponse] = []
+    shadowed.second.pool.fakes[0].dies(WorkerState.FATAL, "it crashed")
+
+    shadowed.plane.stream(leased(shadowed.plane), responses.append)
+    shadowed.first.pool.fakes[0].finishes(fp32("OUTPUT0"))
+
+    assert responses[0].error is None
+    assert shadowed.first.inputs.leases == 0
+    assert shadowed.shadow.statistics().fail == 1
+
+
+async def test_a_request_that_is_refused_is_not_copied(shadowed: Shadowed) -> None:
+    request = leased(shadowed.plane)
+    request.inputs[0].name = "X"
+    with pytest.raises(InvalidArgumentError):
+        shadowed.plane.stream(request, lambda _response: None)
+    assert shadowed.first.inputs.leases == 0
+    assert shadowed.second.pool.fakes[0].batches == []
+    seen = shadowed.shadow.statistics()
+    assert (seen.pending, seen.dropped) == (0, 1)
+
+
+async def test_a_shadow_that_is_gone_is_counted_and_nothing_else(shadowed: Shadowed) -> None:
+    request = leased(shadowed.plane)
+    request.shadows = [(9, shadowed.shadow)]
+    responses: list[InferResponse] = []
+    shadowed.plane.stream(request, responses.append)
+    shadowed.first.pool.fakes[0].finishes(fp32("OUTPUT0"))
+    assert responses[0].error is None
+    assert isinstance(request.inputs[0].data, Span)
+    assert shadowed.shadow.statistics().dropped == 1

@@ -102,6 +102,9 @@ class FakeDataPlane:
         request.regions.append(use)
         return region
 
+    def route(self, request: InferRequest) -> None:
+        """Nothing is split here."""
+
     def lease(self, model: str, version: int | None, size: int) -> FakeLease:
         lease = FakeLease(size)
         self.leases.append(lease)

@@ -128,6 +128,9 @@ class FakeDataPlane:
             )
         return CONFIGS[model]
 
+    def route(self, request: InferRequest) -> None:
+        """Nothing is split here."""
+
     def lease(self, model: str, version: int | None, size: int) -> FakeLease:
         if self.arena_full:
             raise UnavailableError(f"no shared memory is left for a request to '{model}'")
