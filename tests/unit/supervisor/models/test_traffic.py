@@ -128,6 +128,8 @@ def test_a_sequence_stays_with_its_version_whatever_the_rule_says() -> None:
 def test_a_percentage_of_requests_is_copied_evenly() -> None:
     shadow = Shadow(ShadowRule("2", 25))
     assert [shadow.takes() for _ in range(8)] == [False, False, False, True] * 2
+    shadow = Shadow(ShadowRule("2", 40))
+    assert [shadow.takes() for _ in range(10)] == [False, False, True, False, True] * 2
 
 
 def test_copies_that_are_not_answered_hold_up_further_ones() -> None:
