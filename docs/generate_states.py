@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from tritonpy.supervisor.models import residency  # noqa: TID251 - not in the package
 from tritonpy.supervisor.models import states as versions  # noqa: TID251 - not in the package
 from tritonpy.supervisor.workers import states as workers  # noqa: TID251 - not in the package
 
@@ -19,9 +20,10 @@ HEAD = """\
 
 <!-- Written by docs/generate_states.py from the tables in supervisor: change those, not this. -->
 
-Two kinds of thing have a life of their own here: a version of a model, and the worker process of an
-instance. Each has one table of what may happen in which state, and everything that happens goes
-through it. What is not in the table is a bug: it raises, and names whose state it was.
+Three kinds of thing have a life of their own here: a version of a model, a model that is loaded on
+demand, and the worker process of an instance. Each has one table of what may happen in which state,
+and everything that happens goes through it. What is not in the table is a bug: it raises, and names
+whose state it was.
 """
 
 VERSION = """\
@@ -32,6 +34,13 @@ What clients see: in the repository index, and in readiness. The table is
 
 A reload happens inside READY. The new one is prepared beside the old one, and the version stays
 READY whether that succeeds or fails.
+"""
+
+RESIDENCE = """\
+## A model that is loaded on demand
+
+Whether a request has to wait for its model. The table is `supervisor/models/residency.py`, which
+also decides when a model goes again. Its versions have the states above besides.
 """
 
 WORKER = """\
@@ -54,6 +63,9 @@ def page() -> str:
             HEAD,
             _chapter(
                 VERSION, versions.VersionState, versions.TRANSITIONS, versions.VersionState.UNKNOWN
+            ),
+            _chapter(
+                RESIDENCE, residency.Residence, residency.TRANSITIONS, residency.Residence.ABSENT
             ),
             _chapter(WORKER, workers.WorkerState, workers.TRANSITIONS, workers.WorkerState.BACKOFF),
         ]

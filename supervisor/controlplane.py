@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from ..ipc.dtypes import from_config
@@ -116,6 +117,10 @@ class ControlPlane:
     def server_metadata(self) -> ServerMetadata:
         """What the server tells of itself."""
         return self._metadata
+
+    def using(self, model: str) -> AbstractAsyncContextManager[None]:
+        """Have a model that is loaded on demand loaded meanwhile. Raises UnavailableError."""
+        return self._manager.residents.using(model)
 
     def model_metadata(self, model: str, version: int | None) -> ModelMetadata:
         """What a served version looks like to a client. Raises the look-up errors."""

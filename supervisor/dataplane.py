@@ -19,6 +19,7 @@ from .memory.buffers import InputLease
 from .memory.regions import Place, Regions
 from .models import shadow
 from .models.model import ServedVersion
+from .models.residents import Residents
 from .request import InferRequest, InferResponse, Lease
 from .scheduling.scheduler import Work
 from .telemetry.trace import Traces
@@ -58,12 +59,22 @@ class DataPlane:
     """Inference on whatever models are served now."""
 
     def __init__(
-        self, versions: Versions, traces: Traces | None = None, regions: Regions | None = None
+        self,
+        versions: Versions,
+        traces: Traces | None = None,
+        regions: Regions | None = None,
+        residents: Residents | None = None,
     ) -> None:
         self._versions = versions
         #: Whoever makes a request asks here whether it is traced.
         self.traces = traces or Traces()
         self._regions = Regions() if regions is None else regions
+        self._residents = residents
+
+    @property
+    def on_demand(self) -> Residents | None:
+        """Whom to ask for a model before all else; None where no model is loaded on demand."""
+        return self._residents or None
 
     def config(self, model: str, version: int | None) -> ModelConfig:
         """The configuration of a served version. Raises NotFoundError or UnavailableError."""

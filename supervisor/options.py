@@ -134,6 +134,41 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "Allow models of the same name in different repositories.",
             "models.namespacing",
         ),
+        Option(
+            "model-residency",
+            kinds.choice("always", "on-demand"),
+            "When models are loaded: as the control mode says, or at the first request; a model's "
+            "parameter `residency` overrides it. Not an option of tritonserver.",
+            "residency.policy",
+        ),
+        Option(
+            "residency-idle-secs",
+            kinds.COUNT,
+            "Seconds without a request after which a model on demand is unloaded; 0 for never. "
+            "Not an option of tritonserver.",
+            "residency.idle_secs",
+        ),
+        Option(
+            "residency-wait-secs",
+            kinds.POSITIVE,
+            "Seconds that a request waits for its model to be loaded on demand. Not an option of "
+            "tritonserver.",
+            "residency.wait_secs",
+        ),
+        Option(
+            "residency-max-byte-size",
+            kinds.COUNT,
+            "Unload models on demand, the least recently used first, while all workers take more "
+            "memory; 0 for no limit. Not an option of tritonserver.",
+            "residency.max_bytes",
+        ),
+        Option(
+            "residency-min-free-byte-size",
+            kinds.COUNT,
+            "Unload models on demand, the least recently used first, while less memory is free; 0 "
+            "for no limit. Not an option of tritonserver.",
+            "residency.min_free_bytes",
+        ),
     ),
     "Workers": (
         Option(

@@ -36,6 +36,7 @@ from .http.metrics import MetricsServer
 from .http.server import HttpServer
 from .log import ServerLog, table
 from .memory.regions import Regions
+from .models.entry import ON_DEMAND
 from .models.loader import Loader
 from .models.manager import ModelManager
 from .models.model import ServedVersion
@@ -160,7 +161,9 @@ class Server:
             self._traces,
             Regions(self._opener),
         )
-        self._dataplane = DataPlane(self._manager, self._traces, self._controlplane.regions)
+        self._dataplane = DataPlane(
+            self._manager, self._traces, self._controlplane.regions, self._manager.residents
+        )
         policy = policy_of(settings)
         self._http_access = http_access(policy, settings.http.restricted_apis)
         self._grpc_access = grpc_access(policy, settings.grpc.restricted_protocols)
@@ -183,7 +186,9 @@ class Server:
         self._trimming = asyncio.get_running_loop().create_task(self._trim())
         await self._manager.start()
         index = self._manager.index(ready=False)
-        failed = [line for line in index if line.state == "UNAVAILABLE"]
+        failed = [
+            line for line in index if line.state == "UNAVAILABLE" and line.reason != ON_DEMAND
+        ]
         table(log, tables.repository_agents(self._agent_rows()))
         table(log, tables.backends(self._backend_rows()))
         table(

@@ -16,6 +16,7 @@ from ..ipc.errors import InvalidArgumentError
 ControlMode = Literal["none", "poll", "explicit"]
 RateLimit = Literal["execution_count", "off"]
 LogFormat = Literal["default", "ISO8601"]
+ResidencyPolicy = Literal["always", "on-demand"]
 CompressionLevel = Literal["none", "low", "medium", "high"]
 
 #: A startup model of this name stands for every model of the repositories.
@@ -177,6 +178,21 @@ class ModelControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     namespacing: bool = False
 
 
+class ResidencySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which models are loaded at their first request, and when they are unloaded again.
+
+    `policy` is for models that do not say. A model that was not used for `idle_secs` is unloaded, 0
+    for never; a request waits `wait_secs` for its model. When workers take more than `max_bytes`,
+    or less than `min_free_bytes` of memory are left, those least recently used go; 0 for no limit.
+    """
+
+    policy: ResidencyPolicy = "always"
+    idle_secs: int = 300
+    wait_secs: int = 60
+    max_bytes: int = 0
+    min_free_bytes: int = 0
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The worker processes.
 
@@ -224,6 +240,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     strict_readiness: bool = True
     sticky_readiness: bool = False
     models: ModelControlSettings = ModelControlSettings()
+    residency: ResidencySettings = ResidencySettings()
     http: HttpSettings = HttpSettings()
     grpc: GrpcSettings = GrpcSettings()
     metrics: MetricsSettings = MetricsSettings()

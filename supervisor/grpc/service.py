@@ -13,6 +13,7 @@ from ..config.parse import to_proto
 from ..request import InferRequest, RequestTrace
 from .codec import (
     UNPARSABLE,
+    RawContents,
     decode_request,
     encode_response,
     find_version,
@@ -114,6 +115,18 @@ class InferenceService:
         `forwarded` are further parameters, which the call's metadata made.
         """
         message, raw_contents = parse_infer_request(data)
+        on_demand = self._dataplane.on_demand
+        if on_demand is not None:
+            async with on_demand.using(message.model_name):
+                return await self._infer(message, raw_contents, forwarded)
+        return await self._infer(message, raw_contents, forwarded)
+
+    async def _infer(
+        self,
+        message: pb.ModelInferRequest,
+        raw_contents: RawContents,
+        forwarded: Mapping[str, str] | None,
+    ) -> bytes:
         version = self._version(message.model_name, message.model_version)
         dataplane = self._dataplane
         if dataplane.config(message.model_name, version).decoupled:
@@ -164,7 +177,8 @@ class InferenceService:
     async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """What a model takes and gives."""
         version = self._version(request.name, request.version)
-        metadata = self._controlplane.model_metadata(request.name, version)
+        async with self._controlplane.using(request.name):
+            metadata = self._controlplane.model_metadata(request.name, version)
         return pb.ModelMetadataResponse(
             name=metadata.name,
             versions=metadata.versions,
@@ -176,7 +190,8 @@ class InferenceService:
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """The completed configuration of a model."""
         version = self._version(request.name, request.version)
-        config = self._controlplane.model_config(request.name, version)
+        async with self._controlplane.using(request.name):
+            config = self._controlplane.model_config(request.name, version)
         return pb.ModelConfigResponse(config=to_proto(config))
 
     async def model_statistics(

@@ -19,6 +19,7 @@ from ...ipc.errors import StatusError, UnavailableError
 from ...proto import grpc_service_pb2 as pb
 from ..request import InferResponse, RequestTrace
 from .codec import (
+    RawContents,
     decode_request,
     encode_refusal,
     encode_stream_response,
@@ -29,6 +30,7 @@ from .parameters import wants_empty_final_response
 
 if TYPE_CHECKING:
     from ..dataplane import DataPlane, Stream
+    from ..models.residents import Residents, Use
 
 SHUTTING_DOWN = "GRPC server is shutting down and has stopped accepting new requests."
 
@@ -54,7 +56,7 @@ class _Refusal:
 class _Call:
     """One request of the stream until its last response is on its way."""
 
-    __slots__ = ("empty_final", "handle", "ordered", "response", "trace")
+    __slots__ = ("empty_final", "handle", "ordered", "response", "trace", "use")
 
     def __init__(self, ordered: bool, empty_final: bool) -> None:
         self.ordered = ordered
@@ -65,6 +67,13 @@ class _Call:
         self.handle: Stream | None = None
         #: None if the request is not traced.
         self.trace: RequestTrace | None = None
+        #: Keeps a model that was loaded on demand until the last response.
+        self.use: Use | None = None
+
+    def release(self) -> None:
+        """The last response has come, or nobody waits for it."""
+        if self.use is not None:
+            self.use.release()
 
 
 class _TraceEnd:
@@ -142,6 +151,7 @@ class InferStream:
                     call.handle.cancel()
                 if call.trace is not None:
                     call.trace.end()
+                call.release()
             await asyncio.gather(reader, return_exceptions=True)
         if self._reading is _Reading.DRAINED:
             raise UnavailableError(SHUTTING_DOWN)
@@ -159,7 +169,10 @@ class InferStream:
             if data is None:
                 self._reading = _Reading.ENDED
                 return
-            self._accept(data)
+            message, raw_contents = parse_infer_request(data)
+            on_demand = self._dataplane.on_demand
+            use = None if on_demand is None else await _use(on_demand, message.model_name)
+            self._accept(message, raw_contents, use)
             while self._waiting() >= _MOST_WAITING:
                 self._room.clear()
                 await self._room.wait()
@@ -168,13 +181,23 @@ class InferStream:
         """How many requests and responses are held: a call may be ordered, outstanding or both."""
         return len(self._unsent) + max(len(self._outstanding), len(self._ordered))
 
-    def _accept(self, data: bytes) -> None:
-        """Hand one request to the data plane, or answer what is wrong with it."""
-        message, raw_contents = parse_infer_request(data)
+    def _accept(
+        self,
+        message: pb.ModelInferRequest,
+        raw_contents: RawContents,
+        use: Use | StatusError | None,
+    ) -> None:
+        """Hand one request to the data plane, or answer what is wrong with it.
+
+        `use` is the error when its model could not be loaded on demand.
+        """
         call = _Call(ordered=True, empty_final=wants_empty_final_response(message.parameters))
         self._outstanding.add(call)
         self._ordered.append(call)
         try:
+            if isinstance(use, StatusError):
+                raise use
+            call.use = use
             forwarded = None if self._forward is None else self._forward()
             version = find_version(message.model_name, message.model_version, self._dataplane)
             if self._dataplane.config(message.model_name, version).decoupled:
@@ -190,12 +213,14 @@ class InferStream:
             call.handle = self._dataplane.stream(request, partial(self._on_response, call))
         except StatusError as error:
             self._outstanding.discard(call)
+            call.release()
             self._add(call, _Refusal(message, error))
             self._wake.set()
 
     def _on_response(self, call: _Call, response: InferResponse) -> None:
         if response.final:
             self._outstanding.discard(call)
+            call.release()
             if not (response.outputs or response.error or call.ordered or call.empty_final):
                 self._wake.set()  # an end alone goes to those only who asked for it
                 if call.trace is not None:
@@ -238,3 +263,11 @@ class InferStream:
         trace.stamp("GRPC_SEND_END")
         if final:
             trace.end()
+
+
+async def _use(on_demand: Residents, model: str) -> Use | StatusError:
+    """Have a model loaded; the error when that fails, to be told in the request's turn."""
+    try:
+        return await on_demand.use(model)
+    except StatusError as error:
+        return error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
@@ -53,12 +54,13 @@ class Generate:
 
     async def generate(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         """Run a request that has exactly one response."""
-        responses = await self._submit(http, model, version)
-        try:
-            first = await responses.next()
-            one = first is not None and await responses.next() is None
-        finally:
-            responses.close()
+        async with self._using(model):
+            responses = await self._submit(http, model, version)
+            try:
+                first = await responses.next()
+                one = first is not None and await responses.next() is None
+            finally:
+                responses.close()
         body = await _document(first) if one and first is not None else error_body(_NOT_ONE)
         reply = ChunkedReply(_status(first), JSON + self._load_report(http))
         await reply.prepare(http)
@@ -67,6 +69,15 @@ class Generate:
 
     async def stream(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         """Run a request with any number of responses, each of which becomes an event."""
+        async with self._using(model):
+            return await self._stream(http, model, version)
+
+    def _using(self, model: str) -> AbstractAsyncContextManager[None]:
+        """Have a model that is loaded on demand loaded meanwhile."""
+        on_demand = self._dataplane.on_demand
+        return nullcontext() if on_demand is None else on_demand.using(model)
+
+    async def _stream(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         responses = await self._submit(http, model, version)
         try:
             response = await responses.next()

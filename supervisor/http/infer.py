@@ -70,6 +70,25 @@ class InferEndpoint:
                 return await self._traced(http, model, version, trace)
         return await self._answer(http, model, version, None)
 
+    async def _answer(
+        self,
+        http: web.BaseRequest,
+        model: str,
+        version: int | None,
+        trace: RequestTrace | None,
+    ) -> Reply:
+        on_demand = self._dataplane.on_demand
+        if on_demand is None:
+            return await self._answer_by(http, model, version, trace)
+        try:
+            use = await on_demand.use(model)
+        except StatusError as error:
+            return error_reply(error, TEXT)
+        try:
+            return await self._answer_by(http, model, version, trace)
+        finally:
+            use.release()
+
     async def _traced(
         self, http: web.BaseRequest, model: str, version: int | None, trace: RequestTrace
     ) -> Reply:
@@ -82,7 +101,7 @@ class InferEndpoint:
         reply.trace = trace
         return reply
 
-    async def _answer(
+    async def _answer_by(
         self,
         http: web.BaseRequest,
         model: str,

@@ -74,9 +74,12 @@ class LeanInfer:
 
     def takes(self, inference: Inference, address: str) -> bool:
         """Whether the inference is for the lean path: nothing is to be said against it yet, and
-        nobody follows it.
+        nobody follows it or waits for its model.
         """
         if self._dataplane.traces.on:
+            return False
+        on_demand = self._dataplane.on_demand
+        if on_demand is not None and on_demand.concerns(inference.model):
             return False
         try:
             config = self._dataplane.config(inference.model, inference.version)

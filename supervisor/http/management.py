@@ -86,7 +86,8 @@ class Management:
     async def model_metadata(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         """Versions, platform, inputs and outputs of a model."""
         self._check_running()
-        metadata = self._controlplane.model_metadata(model, version)
+        async with self._controlplane.using(model):
+            metadata = self._controlplane.model_metadata(model, version)
         return _json(
             {
                 "name": metadata.name,
@@ -100,7 +101,8 @@ class Management:
     async def model_config(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         """The completed configuration of a model."""
         self._check_running()
-        config = self._controlplane.model_config(model, version)
+        async with self._controlplane.using(model):
+            config = self._controlplane.model_config(model, version)
         return Reply(200, to_json(config).encode(), JSON)
 
     async def statistics(

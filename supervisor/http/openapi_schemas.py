@@ -189,7 +189,7 @@ SCHEMAS: Schema = {
                         ),
                         "reason": {
                             **_TEXT,
-                            "description": "Why it has no versions, if that is known",
+                            "description": "Why it has no versions; or that it is loaded on demand",
                         },
                     },
                     "name",

@@ -61,17 +61,22 @@ class Assembly:
         quietly: Callable[[ModelIdentifier], Awaitable[None]],
         *,
         untried: bool = False,
+        lazily: bool = False,
     ) -> None:
         """Load a model after what it needs, which is loaded `quietly`; then renew what needs it.
 
-        With `untried` not when that was tried with these very files, be it in vain. Raises
-        StatusError when the model itself fails.
+        With `untried` not when that was tried with these very files, be it in vain. With `lazily` a
+        model on demand is only made ready to be loaded, without what it needs. Raises StatusError
+        when the model itself fails.
         """
         entry = self._registry.enter(model)
         if untried:
             fingerprint = await asyncio.to_thread(self._catalogue.fingerprint, model)
             if fingerprint == entry.tried:
                 return
+        if lazily and entry.latest is None and await asyncio.to_thread(self._intake.defers, model):
+            await self._intake.load(entry, request, untried=untried, lazily=True)
+            return
         try:
             needed = await asyncio.to_thread(self._composition.load_order, model, request)
         except StatusError as error:
@@ -79,6 +84,7 @@ class Assembly:
         for one in needed:
             if await self._is_to_be_loaded(one):
                 await quietly(one)
+            await self._load_what_waits_for_requests(one)
         if await self._intake.load(entry, request, untried=untried):
             for dependent in self._composition.dependents(model):
                 await self._renew(dependent)
@@ -95,7 +101,18 @@ class Assembly:
         async with entry.lock:
             self._deployer.withdraw(entry)
             entry.composing = ()
-            entry.waits = entry.explicit = False
+            entry.waits = entry.explicit = entry.on_demand = False
+
+    async def _load_what_waits_for_requests(self, model: ModelIdentifier) -> None:
+        """Load a model on demand for an ensemble, which may be the first that needs it."""
+        entry = self._registry.get(model)
+        if entry is None:
+            return
+        async with entry.lock:  # whoever finds out just now whether it is on demand comes first
+            waits = entry.on_demand and entry.latest is None
+        if waits:
+            with contextlib.suppress(StatusError):  # the ensemble tells what is missing
+                await self._intake.load(entry, LoadRequest())
 
     async def _is_to_be_loaded(self, model: ModelIdentifier) -> bool:
         if self._explicit:
@@ -113,6 +130,8 @@ class Assembly:
         async with entry.lock:
             if any(self._registry.enter(one).latest is None for one in entry.composing):
                 return
+            if entry.on_demand and entry.latest is None:
+                return  # its next request loads it
             plans = entry.plans if entry.composing else []
             try:
                 if plans:

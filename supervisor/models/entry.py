@@ -20,6 +20,9 @@ from .traffic import Traffic, TrafficRule, TrafficStatus
 #: The reason of a version that was unloaded because somebody wanted it so.
 UNLOADED = "unloaded"
 
+#: The reason of a model that is not loaded as nobody needs it just now.
+ON_DEMAND = "loaded on demand, at its next request"
+
 
 @dataclass(slots=True)
 class Version:
@@ -59,6 +62,8 @@ class Entry:
     tried: poller.Fingerprint | None = None
     #: The configuration was given by the load API: the files do not decide.
     overridden: bool = False
+    #: It need not be loaded: its next request does that.
+    on_demand: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     latest: ServedVersion | None = None
     #: The models of its steps, while somebody wants it; of a model that is no ensemble none.
@@ -153,18 +158,20 @@ class Entry:
     @property
     def is_blank(self) -> bool:
         """Whether nothing is known of it: not tried yet, or unloaded without ever having loaded."""
-        return not self.versions and not self.reason
+        return not self.versions and not self.reason and not self.on_demand
 
     @property
     def is_wanted(self) -> bool:
         """Whether it was asked for and not unloaded since, whatever came of that."""
-        if self.latest is not None or self.reason:
+        if self.latest is not None or self.reason or self.on_demand:
             return True
         gone = VersionState.UNLOADING
         return any(v.state is not gone and not v.is_unloaded for v in self.versions.values())
 
     def serving(self, version: int | None) -> ServedVersion:
         """The version that serves, or the latest. Raises NotFoundError or UnavailableError."""
+        if self.on_demand and self.latest is None:
+            raise UnavailableError(f"model '{self.identifier}' is {ON_DEMAND}, and is not loaded")
         unknown = f"Request for unknown model: '{self.identifier}'"
         if version is None:
             if self.latest is None:
@@ -182,8 +189,10 @@ class Entry:
         """Whether it does what is wanted of it: serves by instances that run, or was unloaded.
 
         A version that could not be loaded beside one that serves does not count: clients are
-        answered as before.
+        answered as before, and neither does a model on demand.
         """
+        if self.on_demand:
+            return True
         if self.latest is None:
             wanted = [v for v in self.versions.values() if not v.is_unloaded]
             return not wanted if self.versions else not self.reason
@@ -210,11 +219,14 @@ class Entry:
     def index(self) -> list[ModelIndex]:
         """Its lines of the repository index, a version each."""
         if not self.versions:
-            return [ModelIndex.of(self.identifier, state="UNAVAILABLE", reason=self.reason)]
+            reason = self.reason or ON_DEMAND
+            return [ModelIndex.of(self.identifier, state="UNAVAILABLE", reason=reason)]
         return [self._line(version) for _number, version in sorted(self.versions.items())]
 
     def _line(self, version: Version) -> ModelIndex:
         state, reason = version.state, version.reason
+        if self.on_demand and version.is_unloaded:
+            reason = ON_DEMAND
         if version.served is not None and version.is_dead:
             state, reason = VersionState.UNAVAILABLE, f"Internal: {version.served.pool.failure()}"
         return ModelIndex.of(self.identifier, str(version.number), state.value, reason)

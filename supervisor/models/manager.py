@@ -28,6 +28,7 @@ from .load_request import LoadRequest
 from .loader import Loader
 from .model import ServedVersion
 from .registry import Registry
+from .residents import Residents
 from .tasks import Tasks
 from .traffic import TrafficRule, TrafficStatus
 
@@ -55,8 +56,13 @@ class ModelManager:
         self._catalogue = Catalogue(settings)
         self._deployer = Deployer(settings.models, loader, on_retired)
         self._composition = Composition(self._registry, self._catalogue)
-        scratch = scratch_directory or tempfile.gettempdir()
-        intake = Intake(self._catalogue, self._composition, self._deployer, scratch)
+        intake = Intake(
+            self._catalogue,
+            self._composition,
+            self._deployer,
+            scratch_directory or tempfile.gettempdir(),
+            settings.residency.policy == "on-demand",
+        )
         self._assembly = Assembly(
             self._registry,
             self._catalogue,
@@ -65,6 +71,11 @@ class ModelManager:
             self._deployer,
             explicit=settings.models.mode == "explicit",
         )
+        #: The models that are loaded on demand.
+        self.residents = Residents(
+            settings.residency, self._registry, self._deployer, self._load_for_a_request
+        )
+        intake.noted = self.residents.note
         #: Loads, unloads and polling.
         self._operations = Tasks()
         self._started = False
@@ -97,12 +108,14 @@ class ModelManager:
             self._registry.enter(model).explicit = True
         self._started = True
         self.is_ready()
+        self.residents.start()
         if control.mode == "poll" and control.poll_secs:
             self._operations.begin(self._poll_every(control.poll_secs))
 
     async def stop_loading(self) -> None:
         """Give up the loads that are under way; whoever waits for one is told."""
         self._catalogue.storage.stop_fetching()
+        await self.residents.stop()
         await self._operations.cancel()
 
     async def stop(self, drain_timeout: float, stop_timeout: float) -> bool:
@@ -248,7 +261,7 @@ class ModelManager:
         if unload_dependents:
             entries += self._composition.no_longer_needed([one.identifier for one in entries])
         for entry in entries:
-            await self._operations.run(self._assembly.unload(entry))
+            await self._operations.run(self._unload(entry))
 
     def _named(self, name: str) -> Sequence[ModelIdentifier]:
         """All models of this name; where there is none, the one whose absence is to be told."""
@@ -267,10 +280,13 @@ class ModelManager:
             raise type(failed[0])("".join(error.message for error in failed))
 
     async def _load_quietly(self, model: ModelIdentifier, *, untried: bool = False) -> None:
-        """Load a model whose failure only the log and the index will tell."""
+        """Load a model whose failure only the log and the index will tell.
+
+        A model on demand that is not loaded need not be.
+        """
         try:
             load = self._load_untried if untried else self._load_quietly
-            await self._assembly.load(model, LoadRequest(), load, untried=untried)
+            await self._assembly.load(model, LoadRequest(), load, untried=untried, lazily=True)
         except StatusError as error:  # logged where it happened
             if not self._started and self.start_error is None:
                 self.start_error = error
@@ -280,6 +296,14 @@ class ModelManager:
     async def _load_untried(self, model: ModelIdentifier) -> None:
         """Load a model unless that was tried with these very files, be it in vain."""
         await self._load_quietly(model, untried=True)
+
+    async def _load_for_a_request(self, entry: Entry) -> None:
+        """Load a model on demand."""
+        await self._assembly.load(entry.identifier, LoadRequest(), self._load_quietly)
+
+    async def _unload(self, entry: Entry) -> None:
+        await self._assembly.unload(entry)
+        self.residents.note(entry)
 
     # --- polling ----------------------------------------------------------------------------------
 
@@ -302,7 +326,7 @@ class ModelManager:
             if model in known and not self._catalogue.is_duplicate(model):
                 self._operations.begin(self._load_untried(model))
             elif entry is not None:
-                self._operations.begin(self._assembly.unload(entry))
+                self._operations.begin(self._unload(entry))
 
     async def _poll_every(self, seconds: float) -> None:
         while True:

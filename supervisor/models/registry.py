@@ -70,9 +70,9 @@ class Registry:
             )
         return wanted[candidates[0]]
 
-    def seek(self, name: str) -> Entry | None:
-        """The model that a client means by a name, None when there is none or not one alone."""
+    def seek(self, name: str, home: str = "") -> Entry | None:
+        """The model that is meant by a name, None when there is none or not one alone."""
         try:
-            return self.find(name)
+            return self.find(name, home)
         except StatusError:
             return None

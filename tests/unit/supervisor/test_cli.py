@@ -31,6 +31,7 @@ TRITON_OPTIONS = {
     "model-load-thread-count": "1",
     "model-load-retry-count": "1",
     "model-namespacing": "true",
+    "model-residency": "on-demand",
     "enable-peer-access": "true",
     "allow-http": "true",
     "http-address": "127.0.0.1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -82,6 +83,7 @@ class FakeDataPlane:
     regions: Regions = field(default_factory=Regions)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     traces: Traces = field(default_factory=Traces)
+    on_demand: None = None
 
     def labelled(self, model: str, label: str) -> int | None:
         return 1 if label == "stable" else None
@@ -194,6 +196,9 @@ class FakeControlPlane:
 
     def server_metadata(self) -> Any:
         return SimpleNamespace(name="triton", version="2.73.0", extensions=["statistics", "trace"])
+
+    def using(self, model: str) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     def model_metadata(self, model: str, version: int | None) -> Any:
         return SimpleNamespace(

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -118,6 +119,7 @@ class FakeDataPlane:
     leased: threading.Event = field(default_factory=threading.Event)
     arena_full: bool = False
     traces: Traces = field(default_factory=Traces)
+    on_demand: Any = None
 
     def config(self, model: str, version: int | None) -> ModelConfig:
         if model not in CONFIGS:
@@ -228,6 +230,9 @@ class FakeControlPlane:
 
     def server_metadata(self) -> Named:
         return Named("triton", "2.73.0", extensions=["classification", "statistics"])
+
+    def using(self, model: str) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     def model_metadata(self, model: str, version: int | None) -> Named:
         self._known(model)

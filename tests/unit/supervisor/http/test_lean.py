@@ -14,6 +14,7 @@ from tritonpy.ipc.tensor import INLINE_LIMIT_BYTES
 from tritonpy.supervisor.http.infer import InferEndpoint
 from tritonpy.supervisor.http.lean import MOST_BODY_BYTES
 from tritonpy.supervisor.http.reply import Reply
+from tritonpy.supervisor.models.residents import Use
 
 if TYPE_CHECKING:
     from unit.supervisor.http.conftest import Served
@@ -97,6 +98,34 @@ def test_lean_and_other_requests_alternate_on_one_connection(
             assert client.values() == [turn + 0.5]
     assert len(served.data.requests) == 6
     assert len(lent) == 3
+
+
+class OnDemand:
+    """Models on demand; remembers who uses which."""
+
+    def __init__(self, *models: str) -> None:
+        self.models = models
+        self.uses: list[str] = []
+
+    def concerns(self, model: str) -> bool:
+        return model in self.models
+
+    async def use(self, model: str) -> Use:
+        self.uses.append(model)
+        return Use(lambda: self.uses.append(f"{model} released"))
+
+
+def test_a_model_on_demand_is_held_as_long_as_a_request_uses_it(served: Served) -> None:
+    on_demand = served.data.on_demand = OnDemand("echo")
+    with connected(served) as client:
+        client.send(infer([1]))
+        assert client.values() == [1]
+    assert on_demand.uses == ["echo", "echo released"]
+    on_demand = served.data.on_demand = OnDemand("other")
+    with connected(served) as client:
+        client.send(infer([2]))
+        assert client.values() == [2]
+    assert on_demand.uses == []
 
 
 def test_requests_that_come_at_once_are_answered_in_order(served: Served) -> None:
