@@ -1,4 +1,4 @@
-"""All areas of cases, and which of them ask for what this server does not offer yet."""
+"""All areas of cases."""
 
 from __future__ import annotations
 
@@ -46,8 +46,3 @@ AREAS: list[Area] = [
     )
     for area in module.AREAS
 ]
-
-#: Areas that are recorded and not replayed yet, with the number of their cases.
-NOT_OFFERED = {
-    "server metadata": 3,
-}

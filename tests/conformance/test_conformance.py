@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conformance import recordings
 from conformance.case import Area, Setup
-from conformance.catalogue import AREAS, NOT_OFFERED
+from conformance.catalogue import AREAS
 from conformance.comparison import same
 from conformance.defects import DEFECTS
 from conformance.differences import DIFFERENCES, Kind
@@ -20,8 +20,7 @@ from support.servers import serving
 #: Of the counted cases, how many are the same at least.
 REACHED = 0.98
 
-OFFERED = [area for area in AREAS if area.name not in NOT_OFFERED]
-SETUPS = list(dict.fromkeys(area.setup for area in OFFERED))
+SETUPS = list(dict.fromkeys(area.setup for area in AREAS))
 
 
 @pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.repository)
@@ -32,7 +31,7 @@ def test_answers_are_the_recorded_ones(setup: Setup, tmp_path: Path) -> None:
         player = Player(("127.0.0.1", server.ports["http"]), server.grpc, repository)
         found = [
             complaint
-            for area in OFFERED
+            for area in AREAS
             if area.setup == setup
             for complaint in _complaints(area, player)
         ]
@@ -40,17 +39,12 @@ def test_answers_are_the_recorded_ones(setup: Setup, tmp_path: Path) -> None:
 
 
 def test_as_many_answers_are_the_same_as_were_before() -> None:
-    counted = [name for area in OFFERED for name, _ in area.cases()]
+    counted = [name for area in AREAS for name, _ in area.cases()]
     decided = {name for name, entry in DIFFERENCES.items() if entry.kind is Kind.DECIDED}
     assert DIFFERENCES.keys() | DEFECTS <= set(counted), "differences of cases not counted"
     assert len(counted) >= 300
     other = decided | DEFECTS
     assert len(other) <= (1 - REACHED) * len(counted), f"{len(other)} of {len(counted)} differ"
-
-
-def test_what_is_not_offered_yet_is_recorded() -> None:
-    waiting = {area.name: len(recordings.read(area)) for area in AREAS if area not in OFFERED}
-    assert waiting == NOT_OFFERED
 
 
 def _complaints(area: Area, player: Player) -> list[str]:
