@@ -37,7 +37,7 @@ ENSEMBLE = """
     output { name: "OUT" data_type: TYPE_FP32 dims: 4 }
     ensemble_scheduling {
       step {
-        model_name: "good" model_version: -1
+        model_name: "syntax" model_version: -1
         input_map { key: "IN" value: "IN" } output_map { key: "OUT" value: "OUT" }
       }
     }
@@ -145,7 +145,7 @@ BROKEN: dict[str, tuple[dict[str, str], str]] = {
     ),
     "ensemble": (
         {"config.pbtxt": ENSEMBLE, "1/.keep": ""},
-        r"has ensemble_scheduling, which this version of the server does not support",
+        r"ensemble 'ensemble' depends on 'syntax' which has no loaded version",
     ),
     "labels": (
         {
