@@ -35,6 +35,7 @@ from .http.load_report import no_metrics
 from .http.metrics import MetricsServer
 from .http.server import HttpServer
 from .log import ServerLog, table
+from .memory.copies import COPIES
 from .memory.regions import Regions
 from .models.entry import ON_DEMAND
 from .models.loader import Loader
@@ -305,7 +306,7 @@ class Server:
     def _render_metrics(self) -> str:
         cache = None if self._cache is None else self._cache.snapshot()
         series = (_series(served) for served in self._manager.all_served())
-        return self._metrics.render(series, cache)
+        return self._metrics.render(series, cache, (COPIES.inward, COPIES.outward))
 
     def _retired(self, served: ServedVersion) -> None:
         self._metrics.retire(_series(served))

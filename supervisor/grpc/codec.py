@@ -12,6 +12,7 @@ from ...ipc.dtypes import DataType
 from ...ipc.errors import InternalError, InvalidArgumentError, StatusError
 from ...ipc.tensor import INLINE_LIMIT_BYTES, ClientPlace, Tensor
 from ...proto import grpc_service_pb2 as pb
+from ..memory.copies import COPIES
 from ..request import InferRequest, InferResponse, RequestedOutput, log_prefix
 from .contents import pack_contents
 from .parameters import (
@@ -278,4 +279,5 @@ def _encode(message: pb.ModelInferResponse, response: InferResponse) -> list[byt
         # What was written to the client's region is not sent, and still counted.
         sent = data if isinstance(data, memoryview) else _NOTHING
         append_field(parts, _RAW_OUTPUT_CONTENTS, sent)
+        COPIES.outward += len(sent)
     return parts

@@ -20,6 +20,7 @@ from ...ipc.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from ..memory.copies import COPIES
 
 if TYPE_CHECKING:
     from ..request import RequestTrace
@@ -126,6 +127,7 @@ class Reply(web.StreamResponse):
     def write_to(self, transport: asyncio.WriteTransport, lines: bytes = b"") -> None:
         """Write the whole answer, with these header lines besides its own."""
         head = self._head(lines)
+        COPIES.outward += self._size - len(self._content)
         if self._size <= _JOIN_LIMIT_BYTES:
             transport.write(b"".join((head, self._content, *self._views)))
         else:

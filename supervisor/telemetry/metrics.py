@@ -104,6 +104,8 @@ _FAMILIES: tuple[_Family, ...] = (
         lambda s: s.pending,
     ),
 )
+_COPIED_NAME = "tritonpy_tensor_copied_bytes"
+_COPIED_HELP = "Bytes of tensors that the supervisor copied: in from requests, out to answers"
 _LOAD_NAME = "nv_model_load_duration_secs"
 _LOAD_HELP = "Seconds that the last load of the model took"
 
@@ -131,8 +133,14 @@ class Metrics:
         """Take over the failure counters of a version that is not shown to `render` any more."""
         _add_failures(self._retired, _labels(series), series.statistics.failures)
 
-    def render(self, models: Iterable[ModelSeries], cache: CacheReading | None = None) -> str:
-        """The text exposition of all families; of a cache's own where one is read.
+    def render(
+        self,
+        models: Iterable[ModelSeries],
+        cache: CacheReading | None = None,
+        copied: tuple[int, int] = (0, 0),
+    ) -> str:
+        """The text exposition of all families; of a cache's own where one is read. `copied` are
+        the bytes of tensors that the supervisor has copied from requests, and to answers.
 
         Two generations of one version, as there are while it reloads, are shown as one series.
         """
@@ -149,6 +157,9 @@ class Metrics:
         lines += latency_families(
             [(labels, each.latencies) for labels, each in series if each.latencies is not None]
         )
+        lines += header(_COPIED_NAME, "counter", _COPIED_HELP)
+        for direction, count in zip(("in", "out"), copied, strict=True):
+            lines.append(sample(_COPIED_NAME, (("direction", direction),), count))
         lines += self._host_families()
         if self._gpus is not None:
             lines += self._gpus.families()
