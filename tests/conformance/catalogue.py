@@ -6,6 +6,7 @@ from .case import Area
 from .cases import (
     classification,
     datatypes,
+    ensembles,
     generate,
     grpc_infer,
     health,
@@ -43,6 +44,7 @@ AREAS: list[Area] = [
         sequences,
         restricted,
         response_cache,
+        ensembles,
     )
     for area in module.AREAS
 ]

@@ -637,6 +637,41 @@ _SEQUENCES = _newer(
     },
 )
 
+_NEWER |= {
+    "ensembles: none": Difference(
+        Kind.NEWER,
+        _NAMED,
+        replaced=(
+            r'("model_name": "\w+"), "parameters"',
+            r'\1, "model_version": "1", "parameters"',
+        ),
+    ),
+    "ensembles: a decoupled step that fails in the middle": Difference(
+        Kind.NEWER,
+        _NAMED,
+        replaced=(
+            r'("model_name": "\w+"), "parameters"',
+            r'\1, "model_version": "1", "parameters"',
+        ),
+    ),
+    **{
+        f"ensembles: /config of {model}": Difference(
+            Kind.NEWER,
+            "newer releases bound the requests in flight of a step",
+            replaced=(
+                r'(ensemble_scheduling\\":\{)',
+                r'\1\\"max_inflight_requests\\":0,',
+            ),
+        )
+        for model in ("many", "first")
+    },
+}
+_DECIDED["ensemble loads: load wrong_origins"] = Difference(
+    Kind.DECIDED,
+    "the step's model is named, not the ensemble",
+    replaced=("step of model 'wrong_origins'", "step of model 'numbers'"),
+)
+
 DIFFERENCES: dict[str, Difference] = {
     **_NEWER,
     **_TRACES,

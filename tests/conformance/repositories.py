@@ -254,8 +254,161 @@ def cached(repository: Path) -> None:
     _model(repository, "cached_sequence", "echo", config(*FLOAT, f"{enabled} {sequence}"))
 
 
+def _ensemble(
+    repository: Path,
+    name: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *steps: str,
+    more: str = "",
+    batch: int = 0,
+) -> None:
+    text = config(inputs, outputs, f"ensemble_scheduling {{ step [ {', '.join(steps)} ] }}", batch)
+    text = text.replace('backend: "python"', 'platform: "ensemble"')
+    _model(repository, name, None, text + more)
+
+
+def _step(model: str, inputs: dict[str, str], outputs: dict[str, str], version: int = -1) -> str:
+    maps = [
+        f'{field} {{ key: "{key}" value: "{value}" }}'
+        for field, tensors in (("input_map", inputs), ("output_map", outputs))
+        for key, value in tensors.items()
+    ]
+    return f'{{ model_name: "{model}" model_version: {version} {" ".join(maps)} }}'
+
+
+_TWO, _OUT = ["A FP32 4", "B FP32 4"], ["OUT FP32 4"]
+_PLAIN = _step("identity", {"IN": "IN"}, {"OUT": "OUT"})
+_ADDED = _step("arithmetic", {"A": "A", "B": "B"}, {"SUM": "s", "DIFF": "D"})
+
+
+def ensembles(repository: Path) -> None:
+    """Ensembles that behave, and the models that they are made of."""
+    _model(repository, "identity", "echo", config(*FLOAT))
+    _model(repository, "three", "echo", config(["IN FP32 3"], ["OUT FP32 3"]))
+    _model(repository, "integers", "echo", config(["IN INT32 4"], ["OUT INT32 4"]))
+    _model(repository, "full", "echo", config(["IN FP32 -1,4"], ["OUT FP32 -1,4"]))
+    _model(repository, "any", "echo", config(["IN FP32 -1"], ["OUT FP32 -1"]))
+    optional = ["A FP32 4", "B FP32 4 optional: true"], ["OA FP32 4", "OB FP32 4"]
+    _model(repository, "optional", "echo", config(*optional))
+    sums = _TWO, ["SUM FP32 4", "DIFF FP32 4"]
+    _model(repository, "arithmetic", "arithmetic", config(*sums))
+    _model(repository, "arithmetic_batches", "arithmetic", config(*sums, batch=4))
+    _model(repository, "arithmetic_pairs", "arithmetic", config(*sums, batch=2))
+    _model(repository, "seen", "seen", config(["IN BYTES 1"], ["OUT BYTES 1"]))
+    number = ["IN INT32 1"], ["OUT INT32 1"]
+    decoupled = "model_transaction_policy { decoupled: true }"
+    _model(repository, "decoupled", "decoupled", config(*number, decoupled))
+    _model(repository, "number", "echo", config(*number))
+    _model(
+        repository,
+        "numbers",
+        "echo",
+        config(["A INT32 1", "B INT32 1"], ["OA INT32 1", "OB INT32 1"]),
+    )
+    _model(repository, "broken", "x = 1\n", config(*FLOAT))
+    after = _step("identity", {"IN": "s"}, {"OUT": "OUT"})
+    _ensemble(repository, "chain", _TWO, [*_OUT, "D FP32 4"], _ADDED, after)
+    chained = _step("chain", {"A": "A", "B": "B"}, {"OUT": "x"})
+    _ensemble(
+        repository, "nested", _TWO, _OUT, chained, _step("identity", {"IN": "x"}, {"OUT": "OUT"})
+    )
+    batches = _step("arithmetic_batches", {"A": "A", "B": "B"}, {"SUM": "s"})
+    _ensemble(
+        repository,
+        "batched",
+        _TWO,
+        _OUT,
+        batches,
+        _step("full", {"IN": "s"}, {"OUT": "OUT"}),
+        batch=4,
+    )
+    _ensemble(repository, "single", ["IN FP32 4"], _OUT, _PLAIN, batch=4)
+    omitted = _step("arithmetic", {"A": "A", "B": "B"}, {"DIFF": "d"})
+    _ensemble(
+        repository, "omitted", _TWO, _OUT, omitted, _step("identity", {"IN": "d"}, {"OUT": "OUT"})
+    )
+    _ensemble(
+        repository,
+        "shapes",
+        ["IN FP32 -1"],
+        _OUT,
+        _step("any", {"IN": "IN"}, {"OUT": "m"}),
+        _step("identity", {"IN": "m"}, {"OUT": "OUT"}),
+    )
+    _ensemble(
+        repository,
+        "choice",
+        *optional,
+        _step("optional", {"A": "A", "B": "B"}, {"OA": "OA", "OB": "OB"}),
+    )
+    _ensemble(
+        repository,
+        "lesser",
+        ["A FP32 4"],
+        ["OA FP32 4"],
+        _step("optional", {"A": "A"}, {"OA": "OA"}),
+    )
+    _ensemble(
+        repository,
+        "told",
+        ["IN BYTES 1"],
+        ["OUT BYTES 1"],
+        _step("seen", {"IN": "IN"}, {"OUT": "x"}),
+        _step("seen", {"IN": "x"}, {"OUT": "OUT"}),
+    )
+    many = _step("decoupled", {"IN": "IN"}, {"OUT": "x"})
+    _ensemble(repository, "many", *number, many, _step("number", {"IN": "x"}, {"OUT": "OUT"}))
+    _ensemble(
+        repository, "first", ["IN FP32 4"], _OUT, _step("identity", {"IN": "IN"}, {"OUT": "OUT"}, 1)
+    )
+    _wrong_ensembles(repository)
+
+
+def _wrong_ensembles(repository: Path) -> None:
+    def wrong(
+        name: str,
+        *steps: str,
+        inputs: Sequence[str] = ("IN FP32 4",),
+        outputs: Sequence[str] = ("OUT FP32 4",),
+        more: str = "",
+        batch: int = 0,
+    ) -> None:
+        _ensemble(repository, f"wrong_{name}", inputs, outputs, *steps, more=more, batch=batch)
+
+    both = {"A": "A", "B": "B"}
+    wrong("type", _step("integers", {"IN": "IN"}, {"OUT": "OUT"}))
+    wrong("shape", _step("three", {"IN": "IN"}, {"OUT": "OUT"}))
+    wrong("input", _step("identity", {"NOPE": "IN"}, {"OUT": "OUT"}))
+    wrong("output", _step("identity", {"IN": "IN"}, {"NOPE": "OUT"}))
+    wrong("unmapped", _step("arithmetic", {"A": "IN"}, {"SUM": "OUT"}))
+    wrong("batch", _step("arithmetic_pairs", both, {"SUM": "OUT"}), inputs=_TWO, batch=4)
+    wrong("version", _step("identity", {"IN": "IN"}, {"OUT": "OUT"}, 9))
+    wrong("no_version", _step("identity", {"IN": "IN"}, {"OUT": "OUT"}, 0))
+    wrong("unknown", _step("nope", {"IN": "IN"}, {"OUT": "OUT"}))
+    wrong("broken", _step("broken", {"IN": "IN"}, {"OUT": "OUT"}))
+    wrong("itself", _step("wrong_itself", {"IN": "IN"}, {"OUT": "OUT"}))
+    wrong("circle", _step("wrong_circle_back", {"IN": "IN"}, {"OUT": "OUT"}))
+    wrong("circle_back", _step("wrong_circle", {"IN": "IN"}, {"OUT": "OUT"}))
+    x, y = (_step("decoupled", {"IN": "IN"}, {"OUT": name}) for name in "xy")
+    pair = _step("numbers", {"A": "x", "B": "y"}, {"OA": "OUT"})
+    wrong("origins", x, y, pair, inputs=["IN INT32 1"], outputs=["OUT INT32 1"])
+    wrong("no_step")
+    wrong("no_map", _step("identity", {}, {"OUT": "OUT"}))
+    wrong("no_name", _step("", {"IN": "IN"}, {"OUT": "OUT"}))
+    wrong("group", _PLAIN, more="instance_group [ { kind: KIND_CPU } ]\n")
+    wrong("unused_input", _PLAIN, inputs=["IN FP32 4", "X FP32 4"])
+    wrong("unwritten", _PLAIN, outputs=["OUT FP32 4", "X FP32 4"])
+    wrong("unused", _step("arithmetic", both, {"SUM": "OUT", "DIFF": "d"}), inputs=_TWO)
+    wrong("unread", _step("arithmetic", {"A": "IN", "B": "ghost"}, {"SUM": "OUT"}))
+    wrong("twice", _PLAIN, _PLAIN)
+    waits = _step("arithmetic", {"A": "IN", "B": "y"}, {"SUM": "x"})
+    turns = [_step("identity", {"IN": "x"}, {"OUT": name}) for name in ("y", "OUT")]
+    wrong("loop", waits, *turns)
+
+
 #: Every repository by its name.
 REPOSITORIES: dict[str, Callable[[Path], None]] = {
     builder.__name__: builder
-    for builder in (protocol, backend, control, namespaces, extensions, cached)
+    for builder in (protocol, backend, control, namespaces, extensions, cached, ensembles)
 }

@@ -30,3 +30,4 @@ CACHED = Setup(
         *(f"--load-model={name}" for name in ("hits", "bytes", "outputs", "errors", "uncached")),
     ),
 )
+ENSEMBLES = Setup("ensembles", ("--model-control-mode=explicit",))
