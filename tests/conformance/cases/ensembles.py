@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ..case import Area, Grpc, Http, Settled, Step, Stream
@@ -16,6 +17,8 @@ _WRONG = (
     "broken", "itself", "circle", "origins", "no_step", "no_map", "no_name", "group",
     "unused_input", "unwritten", "unused", "unread", "twice", "loop",
 )  # fmt: skip
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 def _do(verb: str, model: str, name: str = "", **parameters: Any) -> Http:
@@ -43,7 +46,7 @@ def _one(name: str) -> list[Any]:
     return [{"name": name}]
 
 
-def _many(count: int, do: str = "behave", **given: Any) -> Any:
+def _many(count: int, do: str = "behave", given: Mapping[str, Any] = _NOTHING) -> Any:
     inputs = [wire_tensor("IN", "INT32", [1], int_contents=[count])]
     return message("many", inputs, [], given={"do": do, **given}, id=f"{do} {count}")
 
@@ -85,7 +88,7 @@ _ANSWERS: list[Step] = [
     _infer(
         "decoupled over HTTP", "many", [tensor(name="IN", datatype="INT32", shape=[1], data=[2])]
     ),
-    Stream("none", [_many(0, **_EMPTY_FINAL)]),
+    Stream("none", [_many(0, given=_EMPTY_FINAL)]),
     Stream("a decoupled step that fails in the middle", [_many(1, "fail in the middle")]),
     *(
         Http(
