@@ -137,7 +137,7 @@ class Metrics:
         self,
         models: Iterable[ModelSeries],
         cache: CacheReading | None = None,
-        copied: tuple[int, int] = (0, 0),
+        copied: tuple[int, int] | None = None,
     ) -> str:
         """The text exposition of all families; of a cache's own where one is read. `copied` are
         the bytes of tensors that the supervisor has copied from requests, and to answers.
@@ -157,9 +157,10 @@ class Metrics:
         lines += latency_families(
             [(labels, each.latencies) for labels, each in series if each.latencies is not None]
         )
-        lines += header(_COPIED_NAME, "counter", _COPIED_HELP)
-        for direction, count in zip(("in", "out"), copied, strict=True):
-            lines.append(sample(_COPIED_NAME, (("direction", direction),), count))
+        if copied is not None:
+            lines += header(_COPIED_NAME, "counter", _COPIED_HELP)
+            for direction, count in zip(("in", "out"), copied, strict=True):
+                lines.append(sample(_COPIED_NAME, (("direction", direction),), count))
         lines += self._host_families()
         if self._gpus is not None:
             lines += self._gpus.families()
