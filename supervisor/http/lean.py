@@ -80,7 +80,7 @@ class LeanConnection(Connection):
         #: The request that is ours.
         self._head: Head | None = None
         #: How many bytes of the request that is lent are still to come.
-        self._left = 0
+        self._left: int = 0
         self._stream: Stream | None = None
 
     def __repr__(self) -> str:

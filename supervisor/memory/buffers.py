@@ -18,7 +18,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -97,10 +97,11 @@ class InputLease:
     def share(self) -> InputLease:
         """Another lease of the same bytes, which are free when all are given back."""
         assert self._arena is not None, "the lease was given back"
-        if self._holders is None:
-            self._holders = {self}
-        lease = InputLease(self._arena, self._offset, self._size, self._holders)
-        self._holders.add(lease)
+        holders = self._holders
+        if holders is None:
+            holders = self._holders = set[InputLease]((self,))
+        lease = InputLease(self._arena, self._offset, self._size, holders)
+        holders.add(lease)
         return lease
 
     def release(self) -> None:
@@ -310,7 +311,7 @@ class OutputArena:
 def arena_of(view: memoryview) -> OutputArena | None:
     """The arena that a worker's output lies in; None for bytes that came in a message."""
     exporter: object = view.obj
-    inner: object = exporter.base if isinstance(exporter, np.ndarray) else None
+    inner = cast(object, exporter.base) if isinstance(exporter, np.ndarray) else None
     return _output_arenas.get(id(inner.obj)) if isinstance(inner, memoryview) else None
 
 

@@ -43,6 +43,9 @@ class Instances:
     def spare(self) -> int:
         return sum(len(batches) == 1 for batches in self._batches)
 
+    def admits(self) -> bool:
+        return True
+
     def run(self, batch: Sequence[Work]) -> None:
         names = [work.request.id for work in batch]
         self._outcome.batches.append((self._loop.now_us, names))

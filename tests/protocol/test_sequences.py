@@ -280,7 +280,8 @@ def test_the_server_says_that_it_knows_sequences(server: RunningServer) -> None:
 @pytest.mark.parametrize("model", ["direct", "oldest", "single"])
 def test_sequences_go_on_side_by_side_from_start_to_end(client: Any, model: str) -> None:
     def step(value: float, id: int, flags: str = "") -> float:
-        return run(client, model, value, id, flags, batch=model != "single")["OUT"]
+        found: float = run(client, model, value, id, flags, batch=model != "single")["OUT"]
+        return found
 
     assert step(1, 11, "S") == 1
     if model != "single":

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -267,7 +268,7 @@ class FakePool(Pool):
         statistics: VersionStatistics,
         count: int = 1,
         turns: Turns | None = None,
-        **more: object,
+        **more: Any,
     ) -> None:
         recipes = [recipe(inputs, name=f"m_{number}", **more) for number in range(count)]
         nowhere: Surroundings = None  # type: ignore[assignment]
