@@ -3,6 +3,7 @@
     InferRequest            the request from its first byte to its last, with the frontend's events
       <model>               from its acceptance to its last response
         compute             in the worker
+        <model of a step>   of an ensemble, with spans inside like these
 
 The SDK is imported when a server traces this way and not before: it is an extra.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ...ipc.errors import InvalidArgumentError
 from .trace import Identity, Stamp, Trace
@@ -87,6 +88,10 @@ class OpenTelemetry:
         from opentelemetry.trace import SpanKind, set_span_in_context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        within = trace.within
+        if within is not None and within.context is None:
+            within.children.append(trace)  # until the ensemble's own request has ended
+            return
         stamps = [entry for entry in trace.entries if isinstance(entry, Stamp)]
         if not stamps:
             return
@@ -94,17 +99,22 @@ class OpenTelemetry:
         outer = [stamp for stamp in stamps if stamp.name.startswith(_OF_REQUEST)]
         compute = [stamp for stamp in stamps if stamp.name.startswith(_OF_COMPUTE)]
         model = [stamp for stamp in stamps if stamp not in outer and stamp not in compute]
+        root: Span | None = None
         parent: Context | None = None
-        if trace.parent:
-            parent = TraceContextTextMapPropagator().extract({"traceparent": trace.parent})
-        root = self._begin("InferRequest", stamps, parent, SpanKind.SERVER)
-        middle = self._begin(identity.model, model, set_span_in_context(root), SpanKind.INTERNAL)
+        if within is not None:
+            parent = cast("Context", within.context)
+        else:
+            if trace.parent:
+                parent = TraceContextTextMapPropagator().extract({"traceparent": trace.parent})
+            root = self._begin("InferRequest", stamps, parent, SpanKind.SERVER)
+            parent = set_span_in_context(root)
+        middle = self._begin(identity.model, model, parent, SpanKind.INTERNAL)
         middle.set_attributes(
             {
                 "triton.model_name": identity.model,
                 "triton.model_version": identity.version,
                 "triton.trace_id": trace.id,
-                "triton.trace_parent_id": 0,
+                "triton.trace_parent_id": identity.parent_id,
             }
         )
         if identity.request_id:
@@ -113,7 +123,12 @@ class OpenTelemetry:
             inner = self._begin("compute", compute, set_span_in_context(middle), SpanKind.INTERNAL)
             self._end(inner, compute, compute)
         self._end(middle, model, model)
-        self._end(root, outer, stamps)
+        if root is not None:
+            self._end(root, outer, stamps)
+        trace.context = set_span_in_context(middle)
+        children, trace.children = trace.children, []
+        for child in children:
+            self._export(child)
 
     def _begin(
         self, name: str, within: list[Stamp], parent: Context | None, kind: SpanKind

@@ -74,6 +74,8 @@ class Trace:
         "_begin",
         "_end",
         "_ended",
+        "children",
+        "context",
         "entries",
         "frequency",
         "id",
@@ -98,6 +100,9 @@ class Trace:
         self.parent = parent
         #: The trace of the ensemble's request that this one is made for.
         self.within: Trace | None = None
+        #: For the sink: where the spans of children belong, and children that ended before that.
+        self.context: object = None
+        self.children: list[Trace] = []
         self.entries: list[Entry] = []
         self._end = end
         self._begin = begin

@@ -13,6 +13,7 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from support import models
 from support.clients import get
+from support.ensembles import ensemble, step
 from support.servers import RunningServer, launch, serving
 
 pytest.importorskip("opentelemetry.sdk")
@@ -41,11 +42,16 @@ def _tracing(path: Path, *more: str) -> Iterator[tuple[RunningServer, Collector]
             server.runtime_directory.rmdir()
 
 
-def _http(server: RunningServer, headers: dict[str, str] | None = None, **more: Any) -> None:
+def _http(
+    server: RunningServer,
+    headers: dict[str, str] | None = None,
+    model: str = "plain",
+    **more: Any,
+) -> None:
     with httpclient.InferenceServerClient(server.http) as client:
         tensor = httpclient.InferInput("IN", [1], "FP32")
         tensor.set_data_from_numpy(np.ones(1, np.float32))
-        client.infer("plain", [tensor], headers=headers, **more)
+        client.infer(model, [tensor], headers=headers, **more)
 
 
 def _grpc(server: RunningServer, headers: dict[str, str] | None = None) -> None:
@@ -164,3 +170,19 @@ def _first_on_path(folder: Path) -> dict[str, str]:
     import os
 
     return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+def test_the_steps_of_an_ensemble_are_spans_inside_of_its_own(tmp_path: Path) -> None:
+    steps = [step("plain", {"IN": "IN"}, {"OUT": "x"}), step("plain", {"IN": "x"}, {"OUT": "OUT"})]
+    ensemble(tmp_path, "pair", ["IN FP32 -1"], ["OUT FP32 -1"], steps)
+    with _tracing(tmp_path, "rate=1") as (server, collector):
+        _http(server, model="pair")
+    (root,) = collector.named("InferRequest")
+    (whole,) = collector.named("pair")
+    parts = collector.named("plain")
+    assert whole.parent_span_id == root.span_id
+    assert [part.parent_span_id for part in parts] == [whole.span_id] * 2
+    assert {span.trace_id for span in collector.spans} == {root.trace_id}
+    assert len(collector.spans) == 6  # with the two computations
+    parents = {_attributes(part)["triton.trace_parent_id"] for part in parts}
+    assert parents == {_attributes(whole)["triton.trace_id"]}
