@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def _index(name: str) -> Http:
 
 
 def _pair(shape: tuple[int, ...] = (4,)) -> list[Any]:
-    count = shape[0] * shape[-1] if len(shape) > 1 else shape[0]
+    count = math.prod(shape)
     return [tensor(name=name, shape=list(shape), data=[value] * count) for name, value in
             (("A", 3), ("B", 1))]  # fmt: skip
 
