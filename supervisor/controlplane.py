@@ -13,6 +13,8 @@ from .log import ServerLog
 from .memory.regions import Regions
 from .models.index import ModelIndex
 from .models.manager import ModelManager
+from .models.scale import parse_request
+from .models.scaling import VersionInstances
 from .models.traffic import TrafficStatus, parse_rule
 from .settings import LogSettings
 from .telemetry.statistics import StatisticsSnapshot
@@ -192,6 +194,20 @@ class ControlPlane:
         where = f"the body of a traffic request for model '{model}'"
         rule = None if document.strip() == b"null" else parse_rule(document, where)
         self._manager.set_traffic(model, rule)
+
+    def instances(self, model: str, version: int | None) -> list[VersionInstances]:
+        """The instances of a model's versions, or of one. Raises the look-up errors."""
+        return self._manager.scaling.status(model, version)
+
+    async def scale(self, model: str, version: int | None, document: bytes) -> None:
+        """Give an instance group the count of a JSON document; returns when the new ones serve.
+
+        Raises the look-up errors, InvalidArgumentError and the error of an instance that cannot be
+        had; then nothing is changed.
+        """
+        self._refuse_while_exiting()
+        request = parse_request(document, f"the body of a request to scale model '{model}'")
+        await self._manager.scaling.change(model, version, request)
 
     def index(self, ready: bool) -> list[ModelIndex]:
         """All models of the repositories, or only the versions that are ready."""

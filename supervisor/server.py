@@ -41,6 +41,7 @@ from .models.entry import ON_DEMAND
 from .models.loader import Loader
 from .models.manager import ModelManager
 from .models.model import ServedVersion
+from .models.scaling import instance_states
 from .repository import agents
 from .settings import Settings
 from .telemetry.gpu import Gpus
@@ -352,6 +353,7 @@ def _series(served: ServedVersion) -> ModelSeries:
         served.config.metric_tags,
         None if latencies is None else latencies.snapshot(),
         served.namespace,
+        instance_states(served),
     )
 
 

@@ -101,6 +101,7 @@ class App:
             "stats": Route("GET", "statistics", management.statistics),
             "trace/setting": Route("", "trace", settings.trace, changes=True),
             "traffic": Route("", "model-repository", settings.traffic, changes=True),
+            "instances": Route("", "model-repository", settings.instances, changes=True),
             "": Route("GET", "metadata", management.model_metadata),
         }
         self._repository = {

@@ -28,7 +28,8 @@ _TAGS = {
 
 _DESCRIPTION = (
     "Version 2 of the inference protocol, as NVIDIA Triton Inference Server speaks it. "
-    "`GET /v2/models`, `GET /v2/openapi.json` and `/v2/models/{model}/traffic` are beyond Triton. "
+    "`GET /v2/models`, `GET /v2/openapi.json`, `/v2/models/{model}/traffic` and "
+    "`/v2/models/{model}/instances` are beyond Triton. "
     "Tags are the categories of `--http-restricted-api`. Metrics are on a port of their own."
 )
 
@@ -131,6 +132,16 @@ def _model_paths() -> dict[str, _Object]:
         "/ready": {"get": _health("Whether a model can be used")},
         "/config": {"get": _get("model-config", "The completed configuration", "ModelConfig")},
         "/stats": {"get": _get("statistics", "Statistics of a model", "Statistics")},
+        "/instances": {
+            "get": _get("model-repository", "The instances of versions that serve", "Instances"),
+            "post": _post(
+                "model-repository",
+                "Give an instance group another count, and wait until the new ones serve",
+                "ScaleRequest",
+                "Instances",
+                required=True,
+            ),
+        },
         "/infer": {"post": _infer()},
         "/generate": {
             "post": _post(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...ipc.dtypes import DATATYPES
+from ..models.scale import MOST_INSTANCES
+from ..workers.states import WorkerState
 
 Schema = dict[str, Any]
 
@@ -24,6 +26,10 @@ def _object(properties: Schema, *required: str, **more: Any) -> Schema:
     if required:
         schema["required"] = list(required)
     return schema
+
+
+def _whole(properties: Schema) -> Schema:
+    return _object(properties, *properties)
 
 
 def _map(values: Schema) -> Schema:
@@ -321,6 +327,36 @@ SCHEMAS: Schema = {
                     }
                 )
             ),
+        }
+    ),
+    "ScaleRequest": _object(
+        {
+            "group": {"description": "Needed where there are several", "type": ["string", "null"]},
+            "count": {
+                "description": "How many instances it is to have, on each of its GPUs",
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MOST_INSTANCES,
+            },
+        },
+        "count",
+        additionalProperties=False,
+    ),
+    "Instances": _whole({"versions": array(ref("VersionInstances"))}),
+    "VersionInstances": _whole(
+        {
+            "version": _TEXT,
+            "groups": array(_whole({"name": _TEXT, "kind": _TEXT, "count": _NUMBER})),
+            "instances": array(ref("Instance")),
+        }
+    ),
+    "Instance": _whole(
+        {
+            "name": _TEXT,
+            "gpu": _nullable(_NUMBER),
+            "state": {"type": "string", "enum": [state.value for state in WorkerState]},
+            "deaths": {"description": "How often its worker ended unasked", **_NUMBER},
+            "leaving": {"description": "Finishes what it has and gets no more", **_FLAG},
         }
     ),
     "TraceSettings": _object(

@@ -1,4 +1,4 @@
-"""The settings that clients may change while the server runs, over HTTP: log and traces."""
+"""What clients may set while the server runs, over HTTP: log, traces, traffic and instances."""
 
 from __future__ import annotations
 
@@ -44,6 +44,18 @@ class SettingsEndpoints:
         if http.method == "POST":
             self._controlplane.set_traffic(model, await read_all(http, self._limit))
         return Reply(200, msgspec.json.encode(self._controlplane.traffic(model)), JSON)
+
+    async def instances(
+        self, http: web.BaseRequest, model: str, version: int | None = None
+    ) -> Reply:
+        """The instances of a model's versions or of one, changed first if it is a POST."""
+        if http.method not in ("GET", "POST"):
+            return Reply(405, error_body("Method Not Allowed"), JSON)
+        if http.method == "POST":
+            document = await read_all(http, self._limit)
+            await self._controlplane.scale(model, version, document)
+        versions = self._controlplane.instances(model, version)
+        return Reply(200, msgspec.json.encode({"versions": versions}), JSON)
 
     async def trace(
         self, http: web.BaseRequest, model: str = "", version: int | None = None

@@ -102,6 +102,7 @@ class Assembly:
             self._deployer.withdraw(entry)
             entry.composing = ()
             entry.waits = entry.explicit = entry.on_demand = False
+            entry.scale = None
 
     async def _load_what_waits_for_requests(self, model: ModelIdentifier) -> None:
         """Load a model on demand for an ensemble, which may be the first that needs it."""

@@ -105,6 +105,30 @@ class Deployer:
             if old is not None:
                 self._leave(entry, entry.versions[number], old)
 
+    async def scale(self, entry: Entry, plans: Sequence[Plan]) -> None:
+        """Give versions that serve the instances of these plans, all of them or none.
+
+        Raises the StatusError of the first instance that cannot be had.
+        """
+        before = [entry.plan_of(plan.version) for plan in plans]
+        for done, plan in enumerate(plans):
+            error = await self._change(entry, plan)
+            if error is not None:
+                for old in before[:done]:
+                    await self._change(entry, old)
+                log.error(
+                    "failed to scale '%s' version %d: %s",
+                    entry.identifier,
+                    plan.version,
+                    error.message,
+                )
+                raise type(error)(
+                    f"model '{entry.identifier}' version {plan.version} is not scaled: "
+                    f"{error.message}"
+                )
+        for plan in plans:
+            entry.versions[plan.version].plan = plan
+
     def withdraw(self, entry: Entry) -> None:
         """Serve nothing of it any more; requests finish and memory is freed in the background."""
         entry.latest = None

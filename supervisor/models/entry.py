@@ -14,6 +14,7 @@ from .index import ModelIndex
 from .load_request import LoadRequest
 from .loader import Plan
 from .model import ServedVersion
+from .scale import Scale
 from .states import VersionEvent, VersionState, transition
 from .traffic import Traffic, TrafficRule, TrafficStatus
 
@@ -74,6 +75,8 @@ class Entry:
     explicit: bool = False
     #: The versions by the labels that the configuration gave them when it was loaded.
     labels: Mapping[str, int] = field(default_factory=dict[str, int])
+    #: How many instances its groups were given at run time; None while as the configuration says.
+    scale: Scale | None = None
     #: The rule by which requests that name no version are routed: of the configuration, and the
     #: one that was given in its place.
     configured_rule: TrafficRule | None = None
@@ -197,6 +200,12 @@ class Entry:
             wanted = [v for v in self.versions.values() if not v.is_unloaded]
             return not wanted if self.versions else not self.reason
         return all(v.served is None or v.served.pool.is_ready for v in self.versions.values())
+
+    def plan_of(self, version: int) -> Plan:
+        """What a version that serves was loaded by."""
+        plan = self.versions[version].plan
+        assert plan is not None, f"version {version} of model '{self.identifier}' does not serve"
+        return plan
 
     @property
     def plans(self) -> list[Plan]:

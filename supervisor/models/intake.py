@@ -125,12 +125,24 @@ class Intake:
         except StatusError as error:
             raise load_failed(entry, error) from None
         name, namespace = entry.name, entry.identifier.namespace
+        # Counts that were given at run time hold until the files have other groups.
+        scale = entry.scale if entry.scale is not None and entry.scale.fits(config) else None
         plans = [
-            Plan(name, number, found.directory, config, source, folder, namespace)
+            Plan(
+                name,
+                number,
+                found.directory,
+                config,
+                source,
+                folder,
+                namespace,
+                {} if scale is None else scale.counts(number),
+            )
             for number in numbers
         ]
         kept = [plan for plan in plans if entry.can_keep(plan, request, fingerprint)]
         await self._deployer.deploy(entry, [plan for plan in plans if plan not in kept], kept)
+        entry.scale = scale
         entry.labels = labels
         entry.configured_rule = rule
         entry.settle_traffic()

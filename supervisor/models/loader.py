@@ -15,8 +15,8 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ...ipc.errors import InternalError
 from ...ipc.messages import Instance as InstanceMessage
@@ -49,6 +49,7 @@ from . import generation
 from .cached_answers import CachedAnswers
 from .ensembles import FindVersion, is_ensemble, serve_ensemble
 from .model import ServedVersion, scheduler_of
+from .scale import with_counts
 from .warmup import read_samples
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class Plan:
     given: GivenFolder | None = None
     #: The repository that it lies in, with namespacing; else "".
     namespace: str = ""
+    #: How many instances groups are to have in place of what the configuration says.
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def version_directory(self) -> str:
@@ -111,7 +114,7 @@ class Loader:
         if is_ensemble(plan.config):
             return await self._load_ensemble(plan)
         started = time.monotonic_ns()
-        config = defaults.normalise(plan.config, devices.usable_gpus(plan.config.backend))
+        config = _completed(plan.config, plan)
         # What can be checked already is checked before a process is started for it.
         if not _needs_description(config, self._settings):
             self._validate(config, plan)
@@ -176,8 +179,7 @@ class Loader:
         if is_ensemble(served.config):
             served.config = applied(served.config, plan.config)
             return []
-        gpus = devices.usable_gpus(served.config.backend)
-        config = defaults.normalise(applied(served.config, plan.config), gpus)
+        config = _completed(applied(served.config, plan.config), plan)
         self._validate(config, plan)
         wanted = defaults.instances(config)
         recipes = [self._recipe(plan, config, found, 1, served.inputs) for found in wanted]
@@ -227,7 +229,7 @@ class Loader:
         if _needs_description(config, self._settings):
             described = await first.describe(parse.to_json(config))
             config = parse.from_json(described, f"the completed configuration of '{plan.name}'")
-            config = defaults.normalise(config, devices.usable_gpus(config.backend))
+            config = _completed(config, plan)
             self._validate(config, plan)
         labels = await asyncio.to_thread(_read_labels, plan, config)
         scheduler = scheduler_of(config, plan.version, pool)
@@ -335,6 +337,12 @@ def pool_of(served: ServedVersion) -> Pool:
     """The instances of a version that has some."""
     assert isinstance(served.pool, Pool), f"{served!r} has no instances of its own"
     return served.pool
+
+
+def _completed(config: ModelConfig, plan: Plan) -> ModelConfig:
+    """A configuration with all defaults, and with the counts that the plan has in their place."""
+    gpus = devices.usable_gpus(config.backend)
+    return with_counts(defaults.normalise(config, gpus), plan.counts)
 
 
 def _demand(instance: defaults.Instance) -> Demand:

@@ -29,6 +29,7 @@ from .loader import Loader
 from .model import ServedVersion
 from .registry import Registry
 from .residents import Residents
+from .scaling import Scaling
 from .tasks import Tasks
 from .traffic import TrafficRule, TrafficStatus
 
@@ -76,8 +77,10 @@ class ModelManager:
             settings.residency, self._registry, self._deployer, self._load_for_a_request
         )
         intake.noted = self.residents.note
-        #: Loads, unloads and polling.
+        #: Loads, unloads, changes of instances and polling.
         self._operations = Tasks()
+        #: How many instances serve each model.
+        self.scaling = Scaling(self._registry, self._deployer, self._operations)
         self._started = False
         #: With sticky readiness: it was asked for and found once.
         self._was_ready = False

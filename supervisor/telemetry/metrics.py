@@ -29,6 +29,8 @@ class ModelSeries:
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     latencies: LatencySnapshot | None = None
     namespace: str = ""
+    #: How many instances are in each state; empty where there are none, as of an ensemble.
+    instances: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ _COPIED_NAME = "tritonpy_tensor_copied_bytes"
 _COPIED_HELP = "Bytes of tensors that the supervisor copied: in from requests, out to answers"
 _LOAD_NAME = "nv_model_load_duration_secs"
 _LOAD_HELP = "Seconds that the last load of the model took"
+_INSTANCES_NAME = "tritonpy_model_instances"
+_INSTANCES_HELP = "Instances of the model, by the state of their worker process"
 
 
 class Metrics:
@@ -151,6 +155,7 @@ class Metrics:
             if self._counters or not family.is_duration:
                 lines += self._model_family(family, shown)
         lines += _load_family(shown)
+        lines += _instance_family(series)
         lines += self._cache_families(shown)
         if cache is not None:
             lines += _cache_gauges(cache)
@@ -235,6 +240,18 @@ def _load_family(shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str
     yield from header(_LOAD_NAME, "gauge", _LOAD_HELP)
     for labels, seconds in newest.items():
         yield sample(_LOAD_NAME, labels, seconds)
+
+
+def _instance_family(series: list[tuple[Labels, ModelSeries]]) -> Iterator[str]:
+    totals: dict[Labels, int] = {}
+    for labels, each in series:
+        for state, count in each.instances.items():
+            by_state = (*labels, ("state", state))
+            totals[by_state] = totals.get(by_state, 0) + count
+    if totals:
+        yield from header(_INSTANCES_NAME, "gauge", _INSTANCES_HELP)
+    for labels, count in totals.items():
+        yield sample(_INSTANCES_NAME, labels, count)
 
 
 def _cache_gauges(cache: CacheReading) -> Iterator[str]:

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from tritonpy.ipc import messages
 from tritonpy.ipc.errors import InvalidArgumentError, StatusError
 from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.cache.cache import ResponseCache
+from tritonpy.supervisor.config.defaults import normalise
 from tritonpy.supervisor.config.schema import ModelConfig, ModelInput, ModelOutput
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.models.cached_answers import CachedAnswers
 from tritonpy.supervisor.models.loader import Loader, Plan
 from tritonpy.supervisor.models.model import ServedVersion, scheduler_of
+from tritonpy.supervisor.models.scale import with_counts
 from tritonpy.supervisor.request import FailureReason, InferRequest, InferResponse
 from tritonpy.supervisor.scheduling.dynamic import DynamicScheduler
 from tritonpy.supervisor.scheduling.scheduler import Work
@@ -364,7 +367,7 @@ class FakeLoader(Loader):
         error = self.broken.get((plan.name, plan.version))
         if error is not None:
             raise error
-        config = identity_config(plan.name)
+        config = _completed(identity_config(plan.name), plan)
         made = serve(config, version=plan.version)
         made.version.namespace = plan.namespace
         self.loaded.append(made)
@@ -374,6 +377,7 @@ class FakeLoader(Loader):
         if plan.name in self.unchangeable:
             raise InvalidArgumentError("there is no room")
         self.changed.append(plan)
+        served.config = _completed(served.config, plan)
         return []
 
     def last(self, name: str) -> Served:
@@ -385,6 +389,12 @@ class FakeLoader(Loader):
         async with asyncio.timeout(SOON):
             await self.begun.wait()
         self.begun.clear()
+
+
+def _completed(config: ModelConfig, plan: Plan) -> ModelConfig:
+    """The configuration with the instance groups that are asked for."""
+    config = replace(config, instance_group=plan.config.instance_group)
+    return with_counts(normalise(config, ()), plan.counts)
 
 
 def repository(path: Path, *names: str, versions: Sequence[int] = (1,)) -> Path:

@@ -214,3 +214,19 @@ def test_a_cache_in_memory_has_gauges_of_its_own() -> None:
         "nv_cache_insertion_duration": "8",
     }
     assert text.count("gauge") >= 8
+
+
+def test_instances_are_shown_by_state_where_there_are_any() -> None:
+    old, new = used().snapshot(), used().snapshot()
+    text = Metrics().render(
+        [
+            ModelSeries(old, instances={"READY": 1, "STOPPING": 1}),
+            ModelSeries(new, instances={"READY": 2, "STOPPING": 0}),
+            ModelSeries(used("ensemble").snapshot()),
+        ]
+    )
+    shown = {k: v for k, v in samples(text).items() if k.startswith("tritonpy_")}
+    assert shown == {
+        'tritonpy_model_instances{model="m",state="READY",version="1"}': "3",
+        'tritonpy_model_instances{model="m",state="STOPPING",version="1"}': "1",
+    }
