@@ -25,6 +25,10 @@ the requests per execution. Means of the rounds; the ratio is ours over Triton's
 better for CPU and latency. Throughput depends on the machine and on what else it does (the load
 generator runs on the same cores): the CPU time and the ratios are the finding."""
 
+_COPIES_NOTE = """\
+What the supervisor copies of one 16 MiB tensor that comes, is computed and goes back, by its own
+count: `large_identity` is one model, `large_steps` an ensemble of three."""
+
 
 def machine() -> dict[str, Any]:
     """What the figures depend on: the machine, its system and the versions of the libraries."""
@@ -49,9 +53,11 @@ def write(name: str, data: Mapping[str, Any]) -> None:
 def render() -> str:
     """RESULTS.md, from whatever JSON there is."""
     parts = ["# Results\n\nMade by the benchmarks from the JSON files beside it; do not edit.\n"]
-    load, imports = _read("load"), _read("imports")
+    load, copies, imports = _read("load"), _read("copies"), _read("imports")
     if load:
         parts += ["## Under load\n", _environment(load), _LOAD_NOTE + "\n", _load(load)]
+    if copies:
+        parts += ["## Copies\n", _environment(copies), _COPIES_NOTE + "\n", _copies(copies)]
     if imports:
         parts += ["## Start-up\n", _environment(imports), _imports(imports)]
     return "\n".join(parts)
@@ -103,6 +109,14 @@ def _yardsticks(
 def _means(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     keys = ("infer_per_s", "p50_us", "p99_us", "cpu_ms_per_1000", "requests_per_execution")
     return {key: fmean(entry[key] for entry in rounds) for key in keys}
+
+
+def _copies(data: Mapping[str, Any]) -> str:
+    rows = [
+        (entry["model"], entry["protocol"], f"{entry['in_mib']:.2f}", f"{entry['out_mib']:.2f}")
+        for entry in data["copies"]
+    ]
+    return _table(("model", "protocol", "MiB in", "MiB out"), rows)
 
 
 def _imports(data: Mapping[str, Any]) -> str:
