@@ -27,10 +27,10 @@ generator runs on the same cores): the CPU time and the ratios are the finding.
 
 What stands in the way of the ideal of `sleep_64` with 64 requests in flight: while one batch runs,
 only the others can come, so batches have 32 requests and half of the ideal is the most. A queue
-delay that is long enough for full batches (20 ms were tried) gives batches of 64, between which the
-instance waits for 64 answers to go out and 64 requests to come in: 14 ms here, at some 110 to 140 µs
-of CPU time for each on the server's side and more on the client's, and as much with the real Triton.
-With 128 in flight that happens while the other batch runs."""
+delay that is long enough for full batches (20 ms were tried) gives batches of 64, between which
+the instance waits for 64 answers to go out and 64 requests to come in: 14 ms here, at some 110 to
+140 µs of CPU time for each on the server's side and more on the client's, and as much with the real
+Triton. With 128 in flight that happens while the other batch runs."""
 
 _COPIES_NOTE = """\
 What the supervisor copies of one 16 MiB tensor that comes, is computed and goes back, by its own
