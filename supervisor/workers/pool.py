@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from ...ipc import messages
-from ...ipc.errors import CancelledError, InternalError, StatusError, UnavailableError
-from ..request import FailureReason, InferResponse, RequestTrace
-from ..scheduling.scheduler import NOT_RESCHEDULED, Seat, SeatWatcher, Work
-from ..telemetry.statistics import MemoryUsage, ResponseOutcome, VersionStatistics
+from ...ipc.errors import StatusError
+from ..scheduling.scheduler import Seat, SeatWatcher, Work
+from ..telemetry.statistics import VersionStatistics
+from .accounts import Accounts
 from .instance import Instance
+from .losses import Losses
 from .process import Surroundings
 from .recipe import Recipe
 from .states import ENDED, WorkerState
@@ -70,7 +71,8 @@ class Pool:
         self.instances = [Instance(surroundings, recipe, self) for recipe in recipes]
         self._model = recipes[0].files.name
         self._version = recipes[0].files.version
-        self._statistics = statistics
+        self._accounts = Accounts(statistics)
+        self._losses = Losses(self._model, self._version)
         self._feeder: Feeder | None = None
         #: A scheduler that chooses the instances of its batches, by `run_on`.
         self.watcher: SeatWatcher | None = None
@@ -386,7 +388,7 @@ class Pool:
         assert self._feeder is not None
         for work in reversed(batch):
             if work.cancelled:
-                self._give_up(work, "")
+                self._losses.lost(work, "")
             else:
                 self._feeder.enqueue_first(work)
         return True
@@ -404,7 +406,7 @@ class Pool:
 
     def instance_ready(self, instance: Instance) -> None:
         """A worker has loaded the model."""
-        self._add_up_memory()
+        self._accounts.add_up_memory(self.instances)
         if instance in self._leaving or instance.recipe.passive:
             return
         self._idle.append(instance)
@@ -434,7 +436,7 @@ class Pool:
                 self._granted.remove(instance)
             self._turns.withdraw(instance)
             self._turns.finished(instance)
-        self._add_up_memory()
+        self._accounts.add_up_memory(self.instances)
         for standing in (self._idle, self._spare, self._ahead):
             if instance in standing:
                 standing.remove(instance)
@@ -448,7 +450,7 @@ class Pool:
             if again and work.deaths < MOST_DEATHS and self._feeder is not None:
                 self._feeder.enqueue_first(work)
             else:
-                self._give_up(work, reason)
+                self._losses.lost(work, reason)
         if self._feeder is not None:
             refusal = self.refusal()
             if refusal is not None:
@@ -456,121 +458,21 @@ class Pool:
             self._feeder.pump()
 
     def executed(self, batch: Sequence[Work], message: messages.Executed) -> None:
-        """Count one execution, also one that failed, and the requests in it that did not."""
-        failed = {
-            response.key
-            for response in message.responses
-            if response.error is not None and not response.deliberate
-        }
-        rows = failed_rows = requests = queue_ns = 0
-        latencies = self._statistics.latencies
-        if latencies is not None:
-            latencies.executed(
-                [message.start_ns - w.enqueued_ns for w in batch if w.key not in failed],
-                message.input_end_ns - message.start_ns,
-                message.output_start_ns - message.input_end_ns,
-                message.end_ns - message.output_start_ns,
-            )
-        for work in batch:
-            rows += work.request.batch_size
-            if work.key in failed:
-                failed_rows += work.request.batch_size
-            else:
-                requests += 1
-                queue_ns += message.start_ns - work.enqueued_ns
-            if work.request.trace is not None:
-                _stamp(work.request.trace, message)
-            if work.request.times is not None:
-                work.request.times.ended(
-                    message.input_end_ns - message.start_ns,
-                    message.output_start_ns - message.input_end_ns,
-                    message.end_ns - message.output_start_ns,
-                )
-        self._statistics.executed(
-            rows,
-            requests,
-            queue_ns,
-            message.input_end_ns - message.start_ns,
-            message.output_start_ns - message.input_end_ns,
-            message.end_ns - message.output_start_ns,
-            failed_rows,
-        )
+        """A batch is executed: it is counted, and what wants to run again does."""
+        self._accounts.executed(batch, message)
         if self.watcher is not None:
             self.watcher.executed(batch, message.rescheduled)
         elif message.rescheduled:
-            self._refuse_rescheduling(batch, message.rescheduled)
+            self._losses.not_rescheduled(batch, message.rescheduled)
 
     def responded(self, work: Work, message: messages.Responded) -> None:
-        """Count one response of a decoupled model."""
-        index = work.responses
-        started_ns = max(message.started_ns, work.responded_ns)
-        work.responded_ns = message.end_ns
-        if not index and self._statistics.latencies is not None:
-            self._statistics.latencies.responded_first(message.end_ns - work.request.received_ns)
-        self._statistics.responded(
-            index,
-            _outcome(work, message.response),
-            message.output_start_ns - started_ns,
-            message.end_ns - message.output_start_ns,
-        )
-
-    def _add_up_memory(self) -> None:
-        """Tell the statistics what the model takes in all its workers, by type and device."""
-        sizes: dict[tuple[str, int], int] = {}
-        for instance in self.instances:
-            for used in instance.memory_usage:
-                place = used.type, used.id
-                sizes[place] = sizes.get(place, 0) + used.byte_size
-        self._statistics.memory_usage = [
-            MemoryUsage(type=kind, id=device, byte_size=size)
-            for (kind, device), size in sorted(sizes.items())
-        ]
-
-    def _give_up(self, work: Work, reason: str) -> None:
-        prefix = work.request.log_prefix
-        if work.cancelled:
-            self._fail(work, CancelledError(f"{prefix}Request cancelled"), "CANCELED")
-            return
-        self._fail(
-            work,
-            UnavailableError(f"{prefix}the request to model '{self._model}' was lost: {reason}"),
-            "BACKEND",
-        )
-
-    def _refuse_rescheduling(self, batch: Sequence[Work], keys: Collection[int]) -> None:
-        for work in batch:
-            if work.key in keys:
-                text = work.request.log_prefix + NOT_RESCHEDULED
-                self._fail(work, InternalError(text), "BACKEND")
+        """A decoupled model has sent a response."""
+        self._accounts.responded(work, message)
 
     def _not_sent(self, batch: Sequence[Work], error: Exception) -> None:
         if self.watcher is not None:
             self.watcher.executed(batch, ())
-        for work in batch:
-            prefix = work.request.log_prefix
-            message = f"{prefix}the request cannot be sent to a worker: {error}"
-            self._fail(work, InternalError(message), "OTHER")
-
-    def _fail(self, work: Work, error: StatusError, reason: FailureReason) -> None:
-        response = InferResponse(self._model, self._version, work.request.id, error=error)
-        work.answer(response, reason)
-
-
-def _stamp(trace: RequestTrace, message: messages.Executed) -> None:
-    trace.stamp("COMPUTE_START", message.start_ns)
-    trace.stamp("COMPUTE_INPUT_END", message.input_end_ns)
-    trace.stamp("COMPUTE_OUTPUT_START", message.output_start_ns)
-    trace.stamp("COMPUTE_END", message.end_ns)
-    trace.at_worker(False)
-
-
-def _outcome(work: Work, response: messages.Response) -> ResponseOutcome:
-    error = response.error
-    if error is None:
-        if response.outputs:
-            return "success"
-        return "cancel" if work.cancelled else "empty_response"
-    return "cancel" if error.code == CancelledError.code else "fail"
+        self._losses.not_sent(batch, error)
 
 
 async def _start_and_load(instance: Instance, config: str, samples: Sequence[Sample]) -> None:
