@@ -44,6 +44,7 @@ from ..workers.pool import Pool
 from ..workers.process import Surroundings
 from ..workers.recipe import Recipe, match
 from ..workers.restarts import RestartPolicy
+from ..workers.states import ENDED
 from ..workers.turns import Turns, explicit_resources
 from . import generation
 from .cached_answers import CachedAnswers
@@ -184,7 +185,9 @@ class Loader:
         wanted = defaults.instances(config)
         recipes = [self._recipe(plan, config, found, 1, served.inputs) for found in wanted]
         pool = pool_of(served)
-        there = pool.staying
+        # What was given up for good stands for nothing: it goes, and another one is started.
+        ended = [instance for instance in pool.staying if instance.state in ENDED]
+        there = [instance for instance in pool.staying if instance.state not in ENDED]
         added, superfluous = match(recipes, [instance.recipe for instance in there])
         await self._check_gpus([wanted[i] for i in added])
         samples = await asyncio.to_thread(read_samples, config, plan.version, plan.directory)
@@ -201,7 +204,7 @@ class Loader:
             self._shares.leave(on_cpu)
             raise
         served.config = config
-        dismissed = [there[i] for i in superfluous]
+        dismissed = [*ended, *(there[i] for i in superfluous)]
         pool.set_aside(dismissed)
         return dismissed
 

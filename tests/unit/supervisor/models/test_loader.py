@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class Bench:
         self.surroundings = surroundings
         self.loader = Loader(self.settings, surroundings, self.find)
         self.served: list[ServedVersion] = []
+        self.plans: dict[str, Plan] = {}
 
     def find(self, model: str, version: int | None, home: str) -> ServedVersion:
         """What was loaded under this name."""
@@ -69,6 +71,7 @@ class Bench:
         config, source = catalogue.config(place)
         async with asyncio.timeout(SOON):
             plan = Plan(name, place.versions[-1], place.directory, config, source)
+            self.plans[name] = plan
             made = await self.loader.load(plan)
         self.served.append(made)
         return made
@@ -258,3 +261,21 @@ async def test_what_a_model_asks_for_in_vain_is_told(
     await bench.load("cached")
 
     assert "model 'cached' enables response_cache, and the server has no cache" in caplog.text
+
+
+async def test_what_has_ended_goes_first_and_what_is_missing_is_started(bench: Bench) -> None:
+    models.identity(bench.path, "m", more="instance_group [{ count: 2 kind: KIND_CPU }]")
+    served = await bench.load("m")
+    pool = pool_of(served)
+    dead, alive = pool.instances
+    await dead.stop(SOON)
+
+    for count in (1, 3):
+        plan = dataclasses.replace(bench.plans["m"], counts={"m_0": count})
+        dismissed = await bench.loader.change_instances(served, plan)
+        assert dismissed == ([dead] if count == 1 else [])
+        await bench.loader.dismiss(served, dismissed, SOON, SOON)
+        assert pool.instances[0] is alive
+        assert served.config.instance_group[0].count == count
+        assert len(pool.instances) == pool.idle == count
+    assert (await bench.answer(served)).error is None

@@ -14,6 +14,7 @@ from tritonpy.ipc.errors import InternalError, NotFoundError, UnavailableError
 from tritonpy.supervisor.models import residents
 from tritonpy.supervisor.models.manager import ModelManager
 from tritonpy.supervisor.models.model import ServedVersion
+from tritonpy.supervisor.models.scale import ScaleRequest
 from tritonpy.supervisor.settings import (
     ControlMode,
     ModelControlSettings,
@@ -341,6 +342,21 @@ async def test_what_is_unknown_is_left_to_the_look_up(bench: Bench) -> None:
     (await manager.residents.use("nobody")).release()
     with pytest.raises(NotFoundError):
         manager.version("nobody", None)
+
+
+async def test_counts_of_instances_are_kept_while_a_model_is_not_loaded(bench: Bench) -> None:
+    manager = await bench.started(idle_secs=60)
+    (await manager.residents.use("a")).release()
+    await manager.scaling.change("a", None, ScaleRequest(3))
+    bench.now += 61
+    await manager.residents.look()
+    with pytest.raises(UnavailableError, match="'a' is loaded on demand, at its next request, and"):
+        await manager.scaling.change("a", None, ScaleRequest(2))
+
+    (await manager.residents.use("a")).release()
+
+    (version,) = manager.scaling.status("a", None)
+    assert [group.count for group in version.groups] == [3]
 
 
 # --- with the control modes -------------------------------------------------------------------
