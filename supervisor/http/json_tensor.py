@@ -15,7 +15,7 @@ import numpy.typing as npt
 import orjson
 
 from ...ipc.dtypes import ELEMENT_SIZE, numpy_dtype
-from ...ipc.errors import InternalError, InvalidArgumentError
+from ...ipc.errors import InternalError, InvalidArgumentError, StatusError
 from ...ipc.tensor import Tensor, decode_bytes
 
 #: Lists inside lists of one tensor: Triton refuses from this depth on.
@@ -91,8 +91,9 @@ def decode(
     Nesting need not match the shape, only the number of elements counts. BYTES are not counted
     here: that is the data plane's check, as it is for framed strings from other frontends. Integers
     beyond the data type's range wrap. Raises InternalError, as Triton's JSON layer does, when
-    an element has the wrong type or their number is wrong, and InvalidArgumentError for more than
-    `limit` bytes and for strings that are not the base64 that they should be.
+    an element has the wrong type or their number is wrong; for FP16 and BF16, whose JSON Triton
+    refuses with another status, InvalidArgumentError. So it does for more than `limit` bytes and
+    for strings that are not the base64 that they should be.
     """
     count = _element_count(name, shape)
     if count == 0:
@@ -103,10 +104,10 @@ def decode(
     if datatype == "BYTES":
         return memoryview(_frame(name, elements, kinds, limit, in_base64))
     if len(elements) > count:
-        raise InternalError(_TOO_MANY)
+        raise _unfit(datatype, _TOO_MANY)
     packed = _pack(datatype, elements, kinds)
     if len(elements) < count:
-        raise InternalError(_TOO_FEW)
+        raise _unfit(datatype, _TOO_FEW)
     return packed
 
 
@@ -221,18 +222,18 @@ def _pack(datatype: str, elements: list[Any], kinds: set[type]) -> memoryview:
     """The elements as the machine's numbers, each after a check of its JSON type."""
     allowed, wrong = _JSON_TYPES[datatype]
     if kinds - allowed:
-        raise _wrong_type(wrong)
+        raise _wrong_type(datatype, wrong)
     try:
         packed = array(_TYPECODES[datatype], elements)
     except OverflowError:
         # Integers beyond the type's range wrap; those beyond 64 bits are none to Triton.
         wide = _WIDEST.get(datatype[0])
         if wide is None:
-            raise _wrong_type(wrong) from None
+            raise _wrong_type(datatype, wrong) from None
         try:
             numbers = np.array(array(wide, elements))
         except OverflowError:
-            raise _wrong_type(wrong) from None
+            raise _wrong_type(datatype, wrong) from None
         return memoryview(numbers.astype(numpy_dtype(datatype)).tobytes())
     if datatype in _HALVES:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, as a FP32 does
@@ -274,5 +275,9 @@ def _from_base64(name: str, element: str) -> bytes:
         ) from None
 
 
-def _wrong_type(what: str) -> InternalError:
-    return InternalError(f"Unable to parse 'data': attempt to access JSON {what}")
+def _wrong_type(datatype: str, what: str) -> StatusError:
+    return _unfit(datatype, f"Unable to parse 'data': attempt to access JSON {what}")
+
+
+def _unfit(datatype: str, message: str) -> StatusError:
+    return InvalidArgumentError(message) if datatype in _HALVES else InternalError(message)

@@ -88,11 +88,7 @@ class Admission:
         if given != len(known):
             self._check_required(request)
         if batch_size > self._max_batch_size and self._batching:
-            raise self._refusal(
-                request,
-                f"inference request batch-size must be <= {self._max_batch_size} for "
-                f"'{self._model}'",
-            )
+            raise self._too_large(request)
         request.batch_size = max(1, batch_size)
         request.wanted = self._wanted(request)
         if self._signature is not None:
@@ -126,6 +122,8 @@ class Admission:
                 others = (each.shape for each in request.inputs)
                 if self._batching and any(each and each[0] != rows for each in others):
                     raise self._unequal_batch(request, tensor)
+                if self._batching and rows > self._max_batch_size:  # which Triton looks at first
+                    raise self._too_large(request)
                 raise self._refusal(request, self._shape_message(tensor, expected))
         return rows
 
@@ -133,6 +131,12 @@ class Admission:
         return self._refusal(
             request,
             f"input '{tensor.name}' batch size does not match other inputs for '{self._model}'",
+        )
+
+    def _too_large(self, request: InferRequest) -> InvalidArgumentError:
+        return self._refusal(
+            request,
+            f"inference request batch-size must be <= {self._max_batch_size} for '{self._model}'",
         )
 
     def _check_size(self, request: InferRequest, tensor: Tensor, element_size: int) -> None:

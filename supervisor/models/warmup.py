@@ -1,9 +1,9 @@
 """From a model's warm-up section to requests.
 
-A sample with batch size N is N requests of one row each, which are run together. Its inputs are
-zeros, random values or the bytes of a file in the model's folder `warmup`. A sample of a sequence
-model may name controls and states too; controls that it leaves out say that a sequence of one
-request is there, and states are what they are at the start.
+A sample with batch size N is N requests of one row each, without an id, which are run together.
+Its inputs are zeros, random values or the bytes of a file in the model's folder `warmup`. A sample
+of a sequence model may name controls and states too; controls that it leaves out say that a
+sequence of one request is there, and states are what they are at the start.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import ml_dtypes
 import numpy as np
 
 from ...ipc.dtypes import ELEMENT_SIZE, DataType, from_config
-from ...ipc.errors import InvalidArgumentError, StatusError
+from ...ipc.errors import InternalError, InvalidArgumentError
 from ...ipc.tensor import Tensor, element_count
 from ..config.schema import ModelConfig, ModelWarmup, WarmupInput
-from ..request import InferRequest
+from ..request import InferRequest, log_prefix
 from ..scheduling.sequence_controls import SequenceControls
-from ..workers.warmup import Sample
+from ..workers.warmup import Sample, failed
 from .admission import Admission
 
 #: Random integers stay below this: a model that looks something up by them should find it.
@@ -38,26 +39,27 @@ _FLOATS = {
 def read_samples(config: ModelConfig, version: int, directory: str) -> list[Sample]:
     """All samples of a complete configuration; those with a batch size of 0 are skipped. Blocking.
 
-    Raises InvalidArgumentError for a sample that the model cannot take, or whose file is missing or
-    too short.
+    Raises InvalidArgumentError for a sample that the model cannot take or whose file is too short,
+    and InternalError for a file that cannot be read.
     """
     admission = Admission(config)
-    most = max(1, config.max_batch_size)
     samples: list[Sample] = []
     for sample in config.model_warmup:
         if sample.batch_size < 1:
             continue
-        try:
-            requests = [
-                _request(config, version, sample, directory, admission)
-                for _ in range(sample.batch_size)
-            ]
-        except StatusError as error:
-            raise InvalidArgumentError(
-                f"failed to run warmup sample '{sample.name}': {error.message}; "
-            ) from None
-        batches = [requests[at : at + most] for at in range(0, len(requests), most)]
-        samples.append(Sample(sample.name, batches, max(1, sample.count)))
+        requests = [
+            _request(config, version, sample, directory, admission)
+            for _ in range(sample.batch_size)
+        ]
+        samples.append(Sample(sample.name, requests, max(1, sample.count)))
+    # As in Triton all samples are prepared before the first one would be run.
+    for each in samples:
+        if len(each.requests) > max(1, config.max_batch_size):
+            raise failed(
+                each.name,
+                f"batch size {len(each.requests)} for '{config.name}', max allowed is "
+                f"{config.max_batch_size}",
+            )
     return samples
 
 
@@ -69,10 +71,7 @@ def _request(
     ]
     overrides = _overrides(config)
     request = InferRequest(
-        config.name,
-        version,
-        [each for each in inputs if each.name not in overrides],
-        id=sample.name,
+        config.name, version, [each for each in inputs if each.name not in overrides]
     )
     admission.check(request)
     if overrides:
@@ -103,8 +102,15 @@ def _tensor(name: str, found: WarmupInput, config: ModelConfig, directory: str) 
         raise InvalidArgumentError(
             f"warmup setting expects all variable-size dimensions are specified for input '{name}'"
         )
-    datatype = from_config(found.data_type)
+    if (found.zero_data, found.random_data, found.input_data_file) == (None, None, None):
+        raise InvalidArgumentError(
+            f"{log_prefix('')}warmup setting expects input '{name}' to have input_data_type set"
+        )
     shape = (1, *found.dims) if config.max_batch_size else tuple(found.dims)
+    try:
+        datatype = from_config(found.data_type)
+    except ValueError:  # left out: the check at the door says what the model expects
+        return Tensor(name, cast("DataType", ""), shape, memoryview(b""))
     data = _data(name, found, datatype, shape, directory)
     return Tensor(name, datatype, shape, memoryview(data))
 
@@ -120,13 +126,13 @@ def _data(
             return data
         if len(data) < size * count:
             raise InvalidArgumentError(
-                f"warmup setting expects {size * count} bytes, but the data provided from "
-                f"{found.input_data_file} only has {len(data)} bytes"
+                f"{log_prefix('')}warmup setting expects {size * count} bytes, but the "
+                f"data provided from {found.input_data_file} only has {len(data)} bytes"
             )
         return data[: size * count]
     if size is None:  # strings without a character, each framed by its length
         return bytes(4 * count)
-    if not found.random_data:
+    if found.zero_data is not None:  # also `false`: which of the three is there decides
         return bytes(size * count)
     return _random(datatype, size, count)
 
@@ -150,6 +156,7 @@ def _file(name: str, file: str, directory: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InvalidArgumentError(
-            f"the file 'warmup/{file}' of input '{name}' cannot be read: {error.strerror or error}"
+        raise InternalError(
+            f"failed to open text file for read warmup/{file}, of input '{name}': "
+            f"{error.strerror or error}"
         ) from None

@@ -12,14 +12,20 @@ from ..scheduling.scheduler import Work
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample of a model's warm-up section: its batches, which are run `count` times.
+    """One sample of a model's warm-up section: its requests, run together `count` times.
 
     The requests have been admitted; their tensors carry their bytes with them.
     """
 
     name: str
-    batches: Sequence[Sequence[InferRequest]]
+    requests: Sequence[InferRequest]
     count: int
+
+
+def failed(sample: str, *messages: str) -> InvalidArgumentError:
+    """The error of a sample that was prepared and cannot be run, with all that went wrong."""
+    reasons = "".join(f"{message}; " for message in messages)
+    return InvalidArgumentError(f"failed to run warmup sample '{sample}': {reasons}")
 
 
 class WarmUp:
@@ -28,10 +34,14 @@ class WarmUp:
     def __init__(self, samples: Sequence[Sample]) -> None:
         self._batches = _in_turn(samples)
         self._sample = ""
+        self._failures: list[str] = []
         self._open = 0
         self._executing = False
-        #: Why the instance cannot become ready.
-        self.error: StatusError | None = None
+
+    @property
+    def error(self) -> StatusError | None:
+        """Why the instance cannot become ready: each request's failure, in one error."""
+        return failed(self._sample, *self._failures) if self._failures else None
 
     @property
     def is_waiting(self) -> bool:
@@ -57,22 +67,19 @@ class WarmUp:
         self._open -= rescheduled
 
     def fail(self, error: StatusError) -> None:
-        """The batch cannot be run."""
-        self.error = InvalidArgumentError(
-            f"failed to run warmup sample '{self._sample}': {error.message}; "
-        )
+        """A request of the batch failed, or the batch cannot be run."""
+        self._failures.append(error.message)
 
     def _final(self, _work: Work, response: InferResponse, _failure: FailureReason | None) -> None:
         self._open -= 1
-        if response.error is not None and self.error is None:
+        if response.error is not None:
             self.fail(response.error)
 
 
 def _in_turn(samples: Sequence[Sample]) -> Iterator[tuple[str, Sequence[InferRequest]]]:
     for sample in samples:
         for _ in range(sample.count):
-            for batch in sample.batches:
-                yield sample.name, batch
+            yield sample.name, sample.requests
 
 
 def _ignore(_response: InferResponse) -> None:

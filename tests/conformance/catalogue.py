@@ -21,6 +21,7 @@ from .cases import (
     routes,
     sequences,
     settings,
+    shapes,
     shared_memory,
 )
 
@@ -45,6 +46,7 @@ AREAS: list[Area] = [
         restricted,
         response_cache,
         ensembles,
+        shapes,
     )
     for area in module.AREAS
 ]

@@ -438,9 +438,25 @@ _DECIDED = {
         "FP16 and BF16 are read and written as JSON",
         {
             "datatypes: FP16 JSON numbers": _output("FP16", 3, "0.0999755859375,1.0,-2.5"),
+            "datatypes: FP16 JSON thirds": _output("FP16", 3, "0.333251953125,0.0,Infinity"),
+            "datatypes: FP16 JSON round numbers": _output(
+                "FP16", 8, "Infinity," * 7 + "0.0010004043579101562"
+            ),
+            "datatypes: FP16 JSON small numbers": _output(
+                "FP16",
+                6,
+                "0.00010001659393310547,1.0013580322265625e-05,1.0132789611816406e-06,"
+                "1.1920928955078125e-07,1.7881393432617188e-07,0.0",
+            ),
+            "datatypes: FP16 JSON texts": _error(
+                "400 Bad Request",
+                "Unable to parse 'data': attempt to access JSON non-number as double",
+            ),
             "datatypes: FP16 binary to JSON numbers": _output(
                 "FP16", 3, "0.0999755859375,-Infinity,2.0"
             ),
+            "datatypes: FP16 binary to JSON none": _output("FP16", 0, ""),
+            "datatypes: BF16 JSON numbers": _output("BF16", 2, "1.0,2.0"),
             "datatypes: BF16 binary to JSON numbers": _output("BF16", 2, "1.0,2.0"),
         },
     ),

@@ -3,72 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
 
-_SOURCES = Path(__file__).with_name("models")
-
-#: The datatypes of the protocol and the names that configurations have for them.
-DATATYPES = {
-    **{name: f"TYPE_{name}" for name in ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64")},
-    **{name: f"TYPE_{name}" for name in ("INT8", "INT16", "INT32", "INT64")},
-    **{name: f"TYPE_{name}" for name in ("FP16", "BF16", "FP32", "FP64")},
-    "BYTES": "TYPE_STRING",
-}
-
-FLOAT = ["IN FP32 4"], ["OUT FP32 4"]
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    name: str
-    datatype: str
-    dims: str
-    more: str = ""
-
-    def __str__(self) -> str:
-        kind = DATATYPES.get(self.datatype, self.datatype)
-        return f'{{ name: "{self.name}" data_type: {kind} dims: [ {self.dims} ] {self.more} }}'
-
-
-def config(inputs: Sequence[str], outputs: Sequence[str], more: str = "", batch: int = 0) -> str:
-    """A configuration of the python backend; a tensor is "NAME DATATYPE DIMS more"."""
-    lines = ['backend: "python"']
-    if batch:
-        lines.append(f"max_batch_size: {batch}")
-    for field, tensors in (("input", inputs), ("output", outputs)):
-        lines += [f"{field} [ {_Tensor(*text.split(maxsplit=3))} ]" for text in tensors]
-    return "\n".join([*lines, more, ""])
-
-
-def _model(
-    repository: Path,
-    name: str,
-    source: str | None,
-    text: str | None,
-    versions: Sequence[str] = ("1",),
-    files: dict[str, str] | None = None,
-) -> None:
-    """Write a model; `source` is the stem of a file in models/, or the code itself."""
-    for version in versions:
-        folder = repository / name / version
-        folder.mkdir(parents=True)
-        if source is not None and "\n" in source:
-            (folder / "model.py").write_text(source)
-        elif source is not None:
-            copyfile(_SOURCES / f"{source}.py", folder / "model.py")
-    (repository / name).mkdir(exist_ok=True)
-    if text is not None:
-        (repository / name / "config.pbtxt").write_text(text)
-    for path, content in (files or {}).items():
-        (repository / name / path).write_text(content)
+from .model_files import DATATYPES, FLOAT, config, write_model
+from .shaped_models import shaped
 
 
 def protocol(repository: Path) -> None:
     """Models that behave, one for each thing that the protocol can say."""
-    _model(repository, "identity", "echo", config(*FLOAT))
-    _model(
+    write_model(repository, "identity", "echo", config(*FLOAT))
+    write_model(
         repository,
         "versions",
         "echo",
@@ -76,20 +20,20 @@ def protocol(repository: Path) -> None:
         versions=("1", "3"),
     )
     pair = ["A FP32 2", "B INT32 -1"], ["OA FP32 2", "OB INT32 -1"]
-    _model(repository, "pair", "echo", config(*pair, batch=4))
+    write_model(repository, "pair", "echo", config(*pair, batch=4))
     anything = ["IN FP32 -1"], ["OUT FP32 -1"]
-    _model(repository, "dynamic", "echo", config(*anything, "dynamic_batching { }", batch=4))
+    write_model(repository, "dynamic", "echo", config(*anything, "dynamic_batching { }", batch=4))
     optional = ["A FP32 2", "B FP32 2 optional: true"], ["OA FP32 2", "OB FP32 2"]
-    _model(repository, "optional", "echo", config(*optional))
+    write_model(repository, "optional", "echo", config(*optional))
     types = (
         [f"IN_{name} {name} -1 optional: true" for name in DATATYPES],
         [f"OUT_{name} {name} -1" for name in DATATYPES],
     )
-    _model(repository, "types", "echo", config(*types))
-    _model(repository, "text", "echo", config(["IN BYTES 1"], ["OUT BYTES 1"]))
-    _model(repository, "texts", "echo", config(["IN BYTES -1"], ["OUT BYTES -1"]))
-    _model(repository, "seen", "seen", config(["IN BYTES 1"], ["OUT BYTES 1"]))
-    _model(repository, "completed", "completed", None)
+    write_model(repository, "types", "echo", config(*types))
+    write_model(repository, "text", "echo", config(["IN BYTES 1"], ["OUT BYTES 1"]))
+    write_model(repository, "texts", "echo", config(["IN BYTES -1"], ["OUT BYTES -1"]))
+    write_model(repository, "seen", "seen", config(["IN BYTES 1"], ["OUT BYTES 1"]))
+    write_model(repository, "completed", "completed", None)
     described = config(
         ["IN FP32 2,3 reshape { shape: [ 6 ] }"],
         ['OUT FP32 2,3 reshape { shape: [ 6 ] } label_filename: "labels.txt"'],
@@ -100,50 +44,50 @@ def protocol(repository: Path) -> None:
         "optimization { priority: PRIORITY_MAX }",
         batch=8,
     )
-    _model(repository, "described", "echo", described, files={"labels.txt": "one\ntwo\n"})
+    write_model(repository, "described", "echo", described, files={"labels.txt": "one\ntwo\n"})
     _scores(repository)
 
 
 def _scores(repository: Path) -> None:
     labelled = ["IN FP32 6"], ['OUT FP32 6 label_filename: "labels.txt"']
     labels = {"labels.txt": "zero\none\ntwo\nthree\n"}
-    _model(repository, "labelled", "echo", config(*labelled, batch=4), files=labels)
-    _model(repository, "unlabelled", "echo", config(["IN FP32 6"], ["OUT FP32 6"]))
-    _model(repository, "grid", "echo", config(["IN INT32 2,3"], ["OUT INT32 2,3"]))
+    write_model(repository, "labelled", "echo", config(*labelled, batch=4), files=labels)
+    write_model(repository, "unlabelled", "echo", config(["IN FP32 6"], ["OUT FP32 6"]))
+    write_model(repository, "grid", "echo", config(["IN INT32 2,3"], ["OUT INT32 2,3"]))
 
 
 def backend(repository: Path) -> None:
     """Python models that go wrong, those that answer many times, and some to count with."""
-    _model(repository, "unruly", "unruly", config(*FLOAT))
-    _model(repository, "mortal", "unruly", config(*FLOAT))
-    _model(repository, "identity", "echo", config(*FLOAT))
+    write_model(repository, "unruly", "unruly", config(*FLOAT))
+    write_model(repository, "mortal", "unruly", config(*FLOAT))
+    write_model(repository, "identity", "echo", config(*FLOAT))
     number = ["IN INT32 1"], ["OUT INT32 1"]
     decoupled = "model_transaction_policy { decoupled: true }"
-    _model(repository, "decoupled", "decoupled", config(*number, decoupled))
+    write_model(repository, "decoupled", "decoupled", config(*number, decoupled))
     anything = ["IN FP32 -1"], ["OUT FP32 -1"]
-    _model(repository, "counted", "echo", config(*anything, "dynamic_batching { }", batch=4))
-    _model(repository, "counted_failures", "unruly", config(*FLOAT))
-    _model(repository, "counted_responses", "decoupled", config(*number, decoupled))
+    write_model(repository, "counted", "echo", config(*anything, "dynamic_batching { }", batch=4))
+    write_model(repository, "counted_failures", "unruly", config(*FLOAT))
+    write_model(repository, "counted_responses", "decoupled", config(*number, decoupled))
 
 
 def control(repository: Path) -> None:
     """Models for load and unload calls: good ones, and all kinds of broken ones."""
     for name in ("good", "other"):
-        _model(repository, name, "echo", config(*FLOAT))
-    _model(repository, "patient", "patient", config(*FLOAT))
-    _model(repository, "versions", "echo", config(*FLOAT), versions=("1", "2", "3"))
+        write_model(repository, name, "echo", config(*FLOAT))
+    write_model(repository, "patient", "patient", config(*FLOAT))
+    write_model(repository, "versions", "echo", config(*FLOAT), versions=("1", "2", "3"))
     chosen = config(*FLOAT, "version_policy { specific { versions: [ 1, 3 ] } }")
-    _model(repository, "chosen", "echo", chosen, versions=("1", "2", "3"))
+    write_model(repository, "chosen", "echo", chosen, versions=("1", "2", "3"))
     newest = config(*FLOAT, "version_policy { latest { num_versions: 2 } }")
-    _model(repository, "newest", "echo", newest, versions=("1", "2", "10", "010", "draft"))
+    write_model(repository, "newest", "echo", newest, versions=("1", "2", "10", "010", "draft"))
     _broken_code(repository)
     _broken_configurations(repository)
     scalar = 'backend: "python"\n' + "".join(
         f'{field} {{ name: "{name}" data_type: TYPE_FP32 dims: 4 }}\n'
         for field, name in (("input", "IN"), ("output", "OUT"))
     )
-    _model(repository, "shorthand", "echo", scalar)
-    _model(repository, "unconfigured", "completed", None)
+    write_model(repository, "shorthand", "echo", scalar)
+    write_model(repository, "unconfigured", "completed", None)
 
 
 def _broken_code(repository: Path) -> None:
@@ -167,7 +111,7 @@ def _broken_code(repository: Path) -> None:
             f"        return config\n{execute}"
         ),
     }.items():
-        _model(repository, f"broken_{name}", code, config(*FLOAT))
+        write_model(repository, f"broken_{name}", code, config(*FLOAT))
 
 
 def _broken_configurations(repository: Path) -> None:
@@ -201,27 +145,27 @@ def _broken_configurations(repository: Path) -> None:
         + "{ data_type: TYPE_FP32 dims: [4] zero_data: true } } } ]\n",
     }
     for name, text in texts.items():
-        _model(repository, f"broken_{name}", "echo", text)
-    _model(repository, "broken_version", "echo", good, versions=("one",))
-    _model(repository, "broken_no_version", None, good, versions=())
+        write_model(repository, f"broken_{name}", "echo", text)
+    write_model(repository, "broken_version", "echo", good, versions=("one",))
+    write_model(repository, "broken_no_version", None, good, versions=())
 
 
 def namespaces(repository: Path) -> None:
     """Two repositories in one folder, with models of one name in both."""
     for folder, others in (("first", ("single",)), ("second", ("other", "idle"))):
         for name in ("both", "half", *others):
-            _model(repository / folder, name, "echo", config(*FLOAT))
+            write_model(repository / folder, name, "echo", config(*FLOAT))
     (repository / "second" / "half" / "1" / "model.py").write_text("raise ValueError('no')\n")
 
 
 def extensions(repository: Path) -> None:
     """Models for extensions that this server does not offer yet."""
-    _model(repository, "identity", "echo", config(*FLOAT))
-    _model(repository, "texts", "echo", config(["IN BYTES -1"], ["OUT BYTES -1"]))
-    _model(repository, "text", "echo", config(["IN BYTES 1"], ["OUT BYTES 1"]))
+    write_model(repository, "identity", "echo", config(*FLOAT))
+    write_model(repository, "texts", "echo", config(["IN BYTES -1"], ["OUT BYTES -1"]))
+    write_model(repository, "text", "echo", config(["IN BYTES 1"], ["OUT BYTES 1"]))
     number = ["IN INT32 1"], ["OUT INT32 1"]
     decoupled = "model_transaction_policy { decoupled: true }"
-    _model(repository, "decoupled", "decoupled", config(*number, decoupled))
+    write_model(repository, "decoupled", "decoupled", config(*number, decoupled))
     control = "".join(
         f'control_input [ {{ name: "{name}" control [ {{ kind: {kind} {more} }} ] }} ]\n'
         for name, kind, more in (
@@ -231,13 +175,15 @@ def extensions(repository: Path) -> None:
         )
     )
     batching = f"sequence_batching {{ {control} }}"
-    _model(repository, "sequence", "sequence", config(*number, batching, batch=4))
+    write_model(repository, "sequence", "sequence", config(*number, batching, batch=4))
     oldest = f"sequence_batching {{ oldest {{ max_candidate_sequences: 2 }} {control} }}"
-    _model(repository, "oldest", "sequence", config(*number, oldest, batch=4))
+    write_model(repository, "oldest", "sequence", config(*number, oldest, batch=4))
     iterative = f"sequence_batching {{ iterative_sequence: true {control} }}"
-    _model(repository, "iterative", "countdown", config(*number, iterative, batch=4))
-    _model(repository, "events", "countdown", config(*number, f"{decoupled}\n{iterative}", batch=4))
-    _model(repository, "overeager", "overeager", config(*number, iterative, batch=4))
+    write_model(repository, "iterative", "countdown", config(*number, iterative, batch=4))
+    write_model(
+        repository, "events", "countdown", config(*number, f"{decoupled}\n{iterative}", batch=4)
+    )
+    write_model(repository, "overeager", "overeager", config(*number, iterative, batch=4))
 
 
 def cached(repository: Path) -> None:
@@ -245,13 +191,15 @@ def cached(repository: Path) -> None:
     enabled = "response_cache { enable: true }"
     pair = ["A FP32 2", "B INT32 -1"], ["OA FP32 2", "OB INT32 -1"]
     for name in ("hits", "bytes", "outputs"):
-        _model(repository, name, "echo", config(*pair, enabled, batch=4))
-    _model(repository, "errors", "unruly", config(*FLOAT, enabled))
-    _model(repository, "uncached", "echo", config(*FLOAT, "response_cache { enable: false }"))
+        write_model(repository, name, "echo", config(*pair, enabled, batch=4))
+    write_model(repository, "errors", "unruly", config(*FLOAT, enabled))
+    write_model(repository, "uncached", "echo", config(*FLOAT, "response_cache { enable: false }"))
     decoupled = "model_transaction_policy { decoupled: true }"
-    _model(repository, "cached_decoupled", "decoupled", config(*FLOAT, f"{enabled} {decoupled}"))
+    write_model(
+        repository, "cached_decoupled", "decoupled", config(*FLOAT, f"{enabled} {decoupled}")
+    )
     sequence = "sequence_batching { }"
-    _model(repository, "cached_sequence", "echo", config(*FLOAT, f"{enabled} {sequence}"))
+    write_model(repository, "cached_sequence", "echo", config(*FLOAT, f"{enabled} {sequence}"))
 
 
 def _ensemble(
@@ -265,7 +213,7 @@ def _ensemble(
 ) -> None:
     text = config(inputs, outputs, f"ensemble_scheduling {{ step [ {', '.join(steps)} ] }}", batch)
     text = text.replace('backend: "python"', 'platform: "ensemble"')
-    _model(repository, name, None, text + more)
+    write_model(repository, name, None, text + more)
 
 
 def _step(model: str, inputs: dict[str, str], outputs: dict[str, str], version: int = -1) -> str:
@@ -284,29 +232,29 @@ _ADDED = _step("arithmetic", {"A": "A", "B": "B"}, {"SUM": "s", "DIFF": "D"})
 
 def ensembles(repository: Path) -> None:
     """Ensembles that behave, and the models that they are made of."""
-    _model(repository, "identity", "echo", config(*FLOAT))
-    _model(repository, "three", "echo", config(["IN FP32 3"], ["OUT FP32 3"]))
-    _model(repository, "integers", "echo", config(["IN INT32 4"], ["OUT INT32 4"]))
-    _model(repository, "full", "echo", config(["IN FP32 -1,4"], ["OUT FP32 -1,4"]))
-    _model(repository, "any", "echo", config(["IN FP32 -1"], ["OUT FP32 -1"]))
+    write_model(repository, "identity", "echo", config(*FLOAT))
+    write_model(repository, "three", "echo", config(["IN FP32 3"], ["OUT FP32 3"]))
+    write_model(repository, "integers", "echo", config(["IN INT32 4"], ["OUT INT32 4"]))
+    write_model(repository, "full", "echo", config(["IN FP32 -1,4"], ["OUT FP32 -1,4"]))
+    write_model(repository, "any", "echo", config(["IN FP32 -1"], ["OUT FP32 -1"]))
     optional = ["A FP32 4", "B FP32 4 optional: true"], ["OA FP32 4", "OB FP32 4"]
-    _model(repository, "optional", "echo", config(*optional))
+    write_model(repository, "optional", "echo", config(*optional))
     sums = _TWO, ["SUM FP32 4", "DIFF FP32 4"]
-    _model(repository, "arithmetic", "arithmetic", config(*sums))
-    _model(repository, "arithmetic_batches", "arithmetic", config(*sums, batch=4))
-    _model(repository, "arithmetic_pairs", "arithmetic", config(*sums, batch=2))
-    _model(repository, "seen", "seen", config(["IN BYTES 1"], ["OUT BYTES 1"]))
+    write_model(repository, "arithmetic", "arithmetic", config(*sums))
+    write_model(repository, "arithmetic_batches", "arithmetic", config(*sums, batch=4))
+    write_model(repository, "arithmetic_pairs", "arithmetic", config(*sums, batch=2))
+    write_model(repository, "seen", "seen", config(["IN BYTES 1"], ["OUT BYTES 1"]))
     number = ["IN INT32 1"], ["OUT INT32 1"]
     decoupled = "model_transaction_policy { decoupled: true }"
-    _model(repository, "decoupled", "decoupled", config(*number, decoupled))
-    _model(repository, "number", "echo", config(*number))
-    _model(
+    write_model(repository, "decoupled", "decoupled", config(*number, decoupled))
+    write_model(repository, "number", "echo", config(*number))
+    write_model(
         repository,
         "numbers",
         "echo",
         config(["A INT32 1", "B INT32 1"], ["OA INT32 1", "OB INT32 1"]),
     )
-    _model(repository, "broken", "x = 1\n", config(*FLOAT))
+    write_model(repository, "broken", "x = 1\n", config(*FLOAT))
     after = _step("identity", {"IN": "s"}, {"OUT": "OUT"})
     _ensemble(repository, "chain", _TWO, [*_OUT, "D FP32 4"], _ADDED, after)
     chained = _step("chain", {"A": "A", "B": "B"}, {"OUT": "x"})
@@ -410,5 +358,14 @@ def _wrong_ensembles(repository: Path) -> None:
 #: Every repository by its name.
 REPOSITORIES: dict[str, Callable[[Path], None]] = {
     builder.__name__: builder
-    for builder in (protocol, backend, control, namespaces, extensions, cached, ensembles)
+    for builder in (
+        protocol,
+        backend,
+        control,
+        namespaces,
+        extensions,
+        cached,
+        ensembles,
+        shaped,
+    )
 }

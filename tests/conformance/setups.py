@@ -31,3 +31,4 @@ CACHED = Setup(
     ),
 )
 ENSEMBLES = Setup("ensembles", ("--model-control-mode=explicit",))
+SHAPED = Setup("shaped")

@@ -61,7 +61,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     for name, more in (
         ("warm", sample("zero_data: true", 2, 2) + sample('input_data_file: "sevens"')),
-        ("hot", sample('input_data_file: "hot"')),
+        ("hot", sample('input_data_file: "hot"', 2)),
+        ("unread", sample('input_data_file: "none"')),
         ("twins", sample("zero_data: true") + "instance_group { count: 2 kind: KIND_CPU }"),
     ):
         config = models.identity_config("TYPE_INT32", max_batch_size=4, dims=(2,), more=more)
@@ -113,10 +114,21 @@ def test_a_sample_that_fails_fails_the_load(server: RunningServer) -> None:
     assert status == 400
     assert json.loads(body)["error"] == (
         "load failed for model 'hot': version 1 is at UNAVAILABLE state: Invalid argument: "
-        "failed to run warmup sample 'sample': too hot; ;\n"
+        "failed to run warmup sample 'sample': too hot; too hot; ;\n"
     )
     assert index(server)["hot", "1"][0] == "UNAVAILABLE"
     post_json(server, "/v2/repository/models/hot/unload", {})
+
+
+def test_a_sample_that_cannot_be_prepared_fails_the_load(server: RunningServer) -> None:
+    status, body = load(server, "unread")
+
+    assert status == 400
+    assert json.loads(body)["error"] == (
+        "load failed for model 'unread': version 1 is at UNAVAILABLE state: Internal: "
+        "failed to open text file for read warmup/none, of input 'IN': No such file or directory;\n"
+    )
+    post_json(server, "/v2/repository/models/unread/unload", {})
 
 
 def test_every_instance_is_warmed_up(server: RunningServer, repository: Path) -> None:

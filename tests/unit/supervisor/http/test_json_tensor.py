@@ -143,9 +143,13 @@ def test_half_precision_is_rounded_to_the_nearest_and_written_exactly(datatype: 
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "BF16"])
-def test_half_precision_takes_numbers_alone(datatype: str) -> None:
-    with pytest.raises(InternalError, match="non-number as double"):
+def test_half_precision_takes_numbers_alone_and_as_many_as_the_shape_says(datatype: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="non-number as double"):
         decode(datatype, [1], ["1"])
+    with pytest.raises(InvalidArgumentError, match="Shape does not match"):
+        decode(datatype, [1], [1, 2])
+    with pytest.raises(InvalidArgumentError, match="shape does not match"):
+        decode(datatype, [2], [1])
 
 
 def nested(depth: int) -> list[Any]:

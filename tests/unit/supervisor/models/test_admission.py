@@ -268,11 +268,17 @@ def test_what_does_not_fit_is_refused_in_tritons_words(
 
 
 def test_a_wrong_shape_of_a_model_that_batches_comes_with_a_note() -> None:
-    asked = request(tensor("A", "FP32", 5), tensor("B", "INT64", 5, 2))
+    asked = request(tensor("A", "FP32", 3), tensor("B", "INT64", 3, 2))
 
     message = refusal(TWO, asked)
 
-    assert "Expected [-1,-1], got [5]. NOTE: Setting a non-zero max_batch_size" in message
+    assert "Expected [-1,-1], got [3]. NOTE: Setting a non-zero max_batch_size" in message
+
+
+def test_of_a_batch_too_large_and_a_wrong_shape_the_batch_is_said_first() -> None:
+    asked = request(tensor("A", "FP32", 500), tensor("B", "INT64", 500, 2))
+
+    assert "inference request batch-size must be <= " in refusal(TWO, asked)
 
 
 def test_a_refusal_names_the_request() -> None:
