@@ -79,6 +79,15 @@ def test_rows_of_the_smallest_bucket_are_no_longer_than_it(server: RunningServer
     assert statistics(server, "onnx")["execution_count"] == before + 1
 
 
+def test_requests_of_two_buckets_do_not_share_an_execution(server: RunningServer) -> None:
+    before = statistics(server, "onnx")["execution_count"]
+
+    results = ask_all(server, "onnx", [numbers(3, 2), numbers(6, 2), numbers(4, 2), numbers(8, 2)])
+
+    assert [centred.shape[1] for centred, _, _ in results] == [3, 6, 4, 8]
+    assert statistics(server, "onnx")["execution_count"] == before + 2
+
+
 def test_what_is_too_long_is_refused_at_the_door(server: RunningServer) -> None:
     entry = {"name": "x", "datatype": "FP32", "shape": [1, 9], "data": [0] * 9}
 

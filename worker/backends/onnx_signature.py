@@ -132,6 +132,7 @@ def complete(model: Model, signature: Signature) -> dict[str, Any]:
             f"non-zero max_batch_size is specified"
         )
     inputs, outputs = _of_sequences(config)
+    inputs |= {made.name for made in _padding_inputs(config)}
     if not config.get("input") and not config.get("batch_input"):
         config["input"] = [
             _described(model, each, size)
