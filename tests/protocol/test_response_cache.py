@@ -20,6 +20,7 @@ from support.clients import (
     statistics,
     unharmed,
 )
+from support.ensembles import ensemble, step
 from support.redis import redis_server
 from support.servers import RunningServer, launch, serving
 from tritonclient.utils import shared_memory
@@ -247,6 +248,28 @@ def test_a_model_without_the_cache_runs_every_time(server: RunningServer, model:
 
 def test_the_table_of_options_says_that_there_is_a_cache(server: RunningServer) -> None:
     server.wait_for_line(r"\| cache_enabled +\| 1 ")
+
+
+def test_an_ensemble_that_is_cached_runs_none_of_its_steps_again(tmp_path: Path) -> None:
+    counting(tmp_path, "inner", "")
+    only = step("inner", {"IN": "IN"}, {"OUT": "OUT"})
+    for name, more in (("kept", CACHE), ("run", "")):
+        folder = ensemble(tmp_path, name, ["IN FP32 -1,-1"], ["OUT FP32 -1,-1"], [only])
+        with (folder / "config.pbtxt").open("a") as file:
+            file.write(f"\n{more}\n")
+    with serving(tmp_path, arguments=[LOCAL]) as running:
+        for protocol in ("http", "grpc", "http"):
+            answer = ask(running, "kept", row(1, 2), protocol=protocol)["OUT"]
+            np.testing.assert_array_equal(answer, row(2, 3))
+        found = counts(running, "kept")
+        assert (found["success"], found["cache_hit"], found["cache_miss"]) == (3, 2, 1)
+        assert counts(running, "inner")["executions"] == 1
+
+        for _ in range(2):
+            ask(running, "run", row(1, 2))
+        found = counts(running, "run")
+        assert (found["success"], found["cache_hit"], found["cache_miss"]) == (2, 0, 0)
+        assert counts(running, "inner")["executions"] == 3
 
 
 def test_a_reloaded_model_does_not_answer_from_before(tmp_path: Path) -> None:
