@@ -166,6 +166,8 @@ def _measure_all(
             stack.enter_context(Server(launch, folder / f"{launch.name}.log"))
             for launch in launches
         ]
+        for server in servers:
+            server.settle()
         for scenario in scenarios:
             turns = [
                 server for server in servers if scenario.shared or server.launch.name == "tritonpy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import re
@@ -145,6 +146,12 @@ class Server:
         """How many batches a model has executed so far."""
         statistics = self.get(f"/v2/models/{model}/stats")["model_stats"]
         return sum(entry["execution_count"] for entry in statistics)
+
+    def settle(self) -> None:
+        """Wait until nothing is being loaded, which would be measured together with the load."""
+        for entry in self._ask("/v2/repository/index", b"{}"):
+            with contextlib.suppress(ServerError):  # a broken model keeps nobody
+                self.await_model(entry["name"])
 
     def await_model(self, model: str) -> None:
         """Wait until a model is ready. Raises ServerError with the reason when it fails."""
