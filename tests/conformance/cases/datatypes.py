@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from ..case import Area, Case
-from ..repositories import DATATYPES
+from ..model_files import DATATYPES
 from ..requests import behind, binary, call, document, post, tensor, wire_tensor
 from ..setups import PROTOCOL
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 
 from ..case import Area, Case, Grpc, Http, Stream
-from ..repositories import DATATYPES
+from ..model_files import DATATYPES
 from ..requests import behind, binary, call, document, message, post, tensor, wire_tensor
 from ..setups import SHAPED
 from ..shaped_models import RESHAPES
