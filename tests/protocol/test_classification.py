@@ -22,6 +22,7 @@ from support.clients import (
     unharmed,
     with_binary,
 )
+from support.ensembles import ensemble, step
 from support.servers import RunningServer, serving
 
 LABELLED = """
@@ -47,6 +48,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     for datatype in ("FP32", "FP64", "FP16", "INT32", "INT8", "UINT64", "BOOL", "STRING"):
         models.identity(repository, datatype, f"TYPE_{datatype}")
     models.identity(repository, "matrix", "TYPE_INT32", dims=[2, 3])
+    steps = [step("labelled", {"INPUT0": "INPUT0"}, {"OUTPUT0": "OUTPUT0"})]
+    for name in ("inherits", "relabels"):
+        ensemble(repository, name, ["INPUT0 FP32 6"], ["OUTPUT0 FP32 6"], steps)
+        config = repository / name / "config.pbtxt"
+        text = config.read_text().replace("platform:", "max_batch_size: 4 platform:")
+        if name == "relabels":
+            text = text.replace("dims: [ 6 ] }", 'dims: [ 6 ] label_filename: "own.txt" }')
+            text = text.replace(' label_filename: "own.txt" }', " }", 1)  # the input's
+            models.write(repository / name / "own.txt", "null\neins\n")
+        config.write_text(text)
     with serving(repository) as running, unharmed(running):
         yield running
 
@@ -87,6 +98,18 @@ def test_every_row_of_a_batch_is_ranked_by_itself_and_labelled(server: RunningSe
             *("6.000000:0:zero", "5.000000:1:one", "4.000000:2"),
         ],
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "labels"),
+    [("inherits", [":zero", ":one", "", ":three"]), ("relabels", [":null", ":eins", "", ""])],
+)
+def test_an_ensemble_has_the_labels_of_the_model_that_writes_the_output_or_its_own(
+    server: RunningServer, model: str, labels: list[str]
+) -> None:
+    answer = classify(server, model, 4, [[4, 3, 2, 1, 0, 0]], shape=[1, 6])
+    expected = [f"{4 - n}.000000:{n}{label}" for n, label in enumerate(labels)]
+    assert classes(answer) == ([1, 4], expected)
 
 
 def test_no_more_classes_are_returned_than_there_are(server: RunningServer) -> None:

@@ -31,6 +31,7 @@ from support.clients import (
     statistics,
     with_binary,
 )
+from support.ensembles import ensemble, step
 from support.proxy import proxy
 from support.servers import RunningServer, serving
 from tritonclient.grpc import service_pb2_grpc
@@ -69,6 +70,9 @@ def server(tmp_path: Path, gate: Path) -> Iterator[RunningServer]:
     config = models.identity_config("TYPE_UINT8")
     models.python_model(repository, "gated", GATED.format(gate=str(gate)), config)
     models.identity(repository, "plain", "TYPE_UINT8")
+    steps = [step("gated", {"IN": "IN"}, {"OUT": "x"}),
+             step("plain", {"INPUT0": "x"}, {"OUTPUT0": "OUT"})]  # fmt: skip
+    ensemble(repository, "pipeline", ["IN UINT8 -1"], ["OUT UINT8 -1"], steps)
     arguments = ["--model-control-mode=explicit", "--load-model=*"]
     with serving(repository, arguments=arguments) as running:
         yield running
@@ -91,11 +95,13 @@ def body_of(name: str, data: bytes, request_id: str = "") -> tuple[bytes, dict[s
     return with_binary(document, data)
 
 
-def send(server: RunningServer, request_id: str, size: int = 3) -> socket.socket:
+def send(
+    server: RunningServer, request_id: str, size: int = 3, model: str = "gated"
+) -> socket.socket:
     """Send a request to the gated model; the caller reads the answer or goes away."""
     connection = connect(server)
     body, headers = body_of("IN", bytes(size), request_id)
-    connection.sendall(encode_request("POST", "/v2/models/gated/infer", body, headers))
+    connection.sendall(encode_request("POST", f"/v2/models/{model}/infer", body, headers))
     return connection
 
 
@@ -105,8 +111,8 @@ def vanish(connection: socket.socket) -> None:
     connection.close()
 
 
-def cancelled(server: RunningServer) -> float:
-    series = 'nv_inference_request_failure{model="gated",reason="CANCELED",version="1"}'
+def cancelled(server: RunningServer, model: str = "gated") -> float:
+    series = f'nv_inference_request_failure{{model="{model}",reason="CANCELED",version="1"}}'
     return metrics(server)[series]
 
 
@@ -142,6 +148,39 @@ def test_a_model_sees_that_its_client_has_gone(server: RunningServer, end: Any) 
     server.wait_for_line("cancelled going")
     assert_serves(server, "plain", "INPUT0")
     assert get(server, "/v2/health/ready").status == 200
+    assert_nothing_leased(server)
+
+
+@pytest.mark.parametrize("end", [vanish, socket.socket.close], ids=["reset", "close"])
+def test_the_running_step_of_an_ensemble_sees_it_and_no_further_one_runs(
+    server: RunningServer, end: Any
+) -> None:
+    connection = send(server, "going", 100_000, "pipeline")
+    server.wait_for_line("running going")
+    end(connection)
+    server.wait_for_line("cancelled going")
+    eventually(lambda: cancelled(server, "pipeline") == 1, "the ensemble's request is cancelled")
+    assert statistics(server, "plain")["execution_count"] == 0
+    assert ask(server, "POST", "/v2/repository/models/pipeline/unload").status == 200
+    assert_nothing_leased(server)
+
+
+def test_a_step_that_waits_is_dropped_when_the_ensembles_client_goes(
+    server: RunningServer, gate: Path
+) -> None:
+    with closing(send(server, "first")) as first:
+        server.wait_for_line("running first")
+        leaving = [send(server, f"leaving{number}", 50_000, "pipeline") for number in range(3)]
+        eventually(lambda: pending(server) == 2, "one step was sent ahead and two wait")
+        for connection in leaving:
+            vanish(connection)
+        eventually(lambda: cancelled(server) == 3, "all three are counted as cancelled")
+        assert pending(server) == 0
+        gate.touch()
+        assert read_answer(first).status == 200
+    assert cancelled(server, "pipeline") == 3
+    assert "running leaving" not in server.log
+    assert ask(server, "POST", "/v2/repository/models/pipeline/unload").status == 200
     assert_nothing_leased(server)
 
 

@@ -12,6 +12,7 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from support import models
 from support.clients import ask, eventually, get
+from support.ensembles import ensemble, step
 from support.servers import RunningServer, serving
 from tritonclient.utils import InferenceServerException
 
@@ -90,3 +91,20 @@ def test_a_name_is_clear_again_when_one_of_the_models_goes(
     (repositories[0] / "twice").rename(repositories[0] / ".twice")
     eventually(lambda: get(server, "/v2/models/twice").status == 200, "the name is clear")
     assert infer(server, "twice") == 1
+
+
+def test_steps_mean_their_neighbours_unless_they_name_a_namespace(
+    repositories: list[Path],
+) -> None:
+    first, second = repositories
+    at_home = step("twice", {"IN": "IN"}, {"OUT": "OUT"})
+    elsewhere = at_home.replace("{", f'{{ model_namespace: "{first}"', 1)
+    for repository, name, one in (
+        (first, "first_home", at_home),
+        (second, "second_home", at_home),
+        (second, "abroad", elsewhere),
+    ):
+        ensemble(repository, name, ["IN FP32 -1"], ["OUT FP32 -1"], [one])
+    with serving(first, second, arguments=ARGUMENTS) as server:
+        found = [infer(server, name) for name in ("first_home", "second_home", "abroad")]
+    assert found == [0, 1, 0]

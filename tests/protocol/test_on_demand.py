@@ -215,6 +215,27 @@ def test_an_idle_model_is_unloaded_and_no_request_notices(tmp_path: Path) -> Non
         assert infer(server, "m", 2) == 2
 
 
+def test_versions_share_traffic_by_a_rule_that_outlives_their_going_and_coming(
+    tmp_path: Path,
+) -> None:
+    config = models.identity_config(more="version_policy { all { } }")
+    for version in (1, 2):
+        models.python_model(tmp_path, "m", models.IDENTITY_PY, config, version)
+
+    def versions() -> list[str]:
+        answers = [post_json(server, "/v2/models/m/infer", body()) for _ in range(4)]
+        return sorted(answer.json["model_version"] for answer in answers)
+
+    arguments = ["--model-residency=on-demand", "--residency-idle-secs=1"]
+    with serving(tmp_path, arguments=arguments) as server:
+        assert versions() == ["2"] * 4
+        rule = {"weights": {"1": 3, "2": 1}}
+        assert post_json(server, "/v2/models/m/traffic", rule).status == 200
+        for worker in server.workers("m"):
+            worker.wait(30)
+        assert versions() == ["1", "1", "1", "2"]
+
+
 @pytest.mark.parametrize("protocol", ["http", "grpc", "stream"])
 def test_no_request_is_lost_to_a_model_that_comes_and_goes(tmp_path: Path, protocol: str) -> None:
     models.python_identity(tmp_path, "m")
