@@ -222,18 +222,18 @@ def test_versions_share_traffic_by_a_rule_that_outlives_their_going_and_coming(
     for version in (1, 2):
         models.python_model(tmp_path, "m", models.IDENTITY_PY, config, version)
 
-    def versions() -> list[str]:
+    def versions(server: RunningServer) -> list[str]:
         answers = [post_json(server, "/v2/models/m/infer", body()) for _ in range(4)]
         return sorted(answer.json["model_version"] for answer in answers)
 
     arguments = ["--model-residency=on-demand", "--residency-idle-secs=1"]
     with serving(tmp_path, arguments=arguments) as server:
-        assert versions() == ["2"] * 4
+        assert versions(server) == ["2"] * 4
         rule = {"weights": {"1": 3, "2": 1}}
         assert post_json(server, "/v2/models/m/traffic", rule).status == 200
         for worker in server.workers("m"):
             worker.wait(30)
-        assert versions() == ["1", "1", "1", "2"]
+        assert versions(server) == ["1", "1", "1", "2"]
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc", "stream"])
