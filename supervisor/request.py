@@ -60,6 +60,14 @@ class Lease(Hold, Protocol):
         """
         ...
 
+    def room(self, offset: int, size: int) -> memoryview:
+        """The first of the `size` bytes at `offset`, at most a MiB, for the caller to write to
+        before the request goes to the data plane.
+
+        Raises UnavailableError when the machine has no memory left.
+        """
+        ...
+
     def span(self, offset: int, size: int) -> Span:
         """What to put into a Tensor for `size` bytes at `offset` of this lease."""
         ...

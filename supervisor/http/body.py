@@ -13,7 +13,8 @@ from .reply import ClosingError
 _MAX_CHUNKS = 65536
 #: The most that is copied in one go, about a tenth of a millisecond.
 _COPY_BYTES = 1024 * 1024
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: Asks for the body of a client that waits to be asked.
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def invite(request: web.BaseRequest) -> None:
@@ -22,7 +23,7 @@ def invite(request: web.BaseRequest) -> None:
     if expectation is not None and expectation.lower() == "100-continue":
         transport = request.transport
         if transport is not None:
-            transport.write(_CONTINUE)
+            transport.write(CONTINUE)
 
 
 async def read_all(request: web.BaseRequest, limit: int) -> bytes:

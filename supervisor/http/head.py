@@ -26,21 +26,22 @@ _INFER = re.compile(rb"/v2/models/([A-Za-z0-9_][A-Za-z0-9_.~-]*)(?:/versions/([0
 #: With one of these, where the request ends is not for us to say.
 _UNUSUAL = frozenset({b"transfer-encoding", b"upgrade", b"http2-settings", b"trailer"})
 
-#: With one of these a request is not answered on the lean path.
-_NOT_LEAN = frozenset({b"content-encoding", b"expect"})
+#: With this a request is not answered on the lean path.
+_NOT_LEAN = b"content-encoding"
 
 
 class Inference(NamedTuple):
     """An inference: whom it is for, and how its body is parted.
 
     `document` is the length of the JSON document, None where that is the whole body. `headers`
-    are as they were received.
+    are as they were received. `waits` is whether the client waits to be asked for the body.
     """
 
     model: str
     version: int | None
     document: int | None
     headers: tuple[tuple[bytes, bytes], ...]
+    waits: bool = False
 
 
 class Head(NamedTuple):
@@ -92,7 +93,10 @@ def _inference(
     length: int,
 ) -> Inference | None:
     target = _INFER.fullmatch(line[2])
-    if target is None or line[1] != b"POST" or line[3] != b"1" or not _NOT_LEAN.isdisjoint(known):
+    if target is None or line[1] != b"POST" or line[3] != b"1" or _NOT_LEAN in known:
+        return None
+    expected = known.get(b"expect")
+    if expected is not None and expected.lower() != b"100-continue":
         return None
     if b"content-length" not in known or known.get(b"connection", b"").lower() == b"close":
         return None
@@ -107,4 +111,4 @@ def _inference(
         if document > length:
             return None
     version = int(target[2]) if target[2] else None
-    return Inference(target[1].decode(), version, document, headers)
+    return Inference(target[1].decode(), version, document, headers, expected is not None)

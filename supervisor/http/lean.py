@@ -1,12 +1,12 @@
-"""The lean path: small, plain inferences are read and answered without aiohttp, on its own
-connections.
+"""The lean path: plain inferences are read and answered without aiohttp, on its own connections.
 
 aiohttp serves the whole protocol and is the reference for it. What it costs an inference is its
 generality: a task, a context, a stream and a dozen objects for each request. So this connection
 looks at the head of each request. A plain inference it takes itself: from the bytes to the data
-plane, and from the answer to the transport, in two plain calls. Every other request is lent to
-aiohttp, which is this same connection's other half, byte by byte until its end; then the connection
-is ours again. A request whose end is in doubt goes to aiohttp together with all that follows it.
+plane, and from the answer to the transport, in two plain calls. The tensors of a large one are read
+from the socket into shared memory, see body_reader.py. Every other request is lent to aiohttp,
+which is this same connection's other half, byte by byte until its end; then the connection is ours
+again. A request whose end is in doubt goes to aiohttp together with all that follows it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from typing import TYPE_CHECKING, Any, cast
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
+from ...ipc.errors import UnavailableError
+from .body import CONTINUE
+from .body_reader import BodyReader
 from .connection import Connection
-from .head import MOST_BYTES, Head, may_begin
+from .head import MOST_BYTES, Head, Inference, may_begin
+from .infer import infer_error
 from .reply import CLOSE, Reply
 
 if TYPE_CHECKING:
     from ..dataplane import Stream
-    from .lean_infer import LeanInfer
+    from .lean_infer import Arrival, LeanInfer
 
-#: Bodies up to this size are taken here; larger ones aiohttp reads straight into shared memory.
+#: Bodies up to this size are taken when they are whole. Of a larger one the JSON document may have
+#: this size, and what is behind it goes where it belongs as it comes.
 MOST_BODY_BYTES = 256 * 1024
 
 #: So much may lie here unread while something else is under way; then the client has to wait.
@@ -40,6 +45,12 @@ class State(Enum):
     IDLE = "idle"
     #: An inference is ours, and its body is still coming.
     BODY = "body"
+    #: A large inference is ours, and its document is still coming.
+    DOCUMENT = "document"
+    #: Its tensors are being read into shared memory.
+    ARRIVING = "arriving"
+    #: It is refused, and what still comes of it is thrown away.
+    REFUSED = "refused"
     #: An inference is with the data plane.
     RUNNING = "running"
     #: It is answered, and its client is slow in taking the answer.
@@ -56,6 +67,10 @@ class State(Enum):
     CLOSED = "closed"
 
 
+#: When a client may send on, however much it has sent before.
+_READING = frozenset({State.IDLE, State.BODY, State.DOCUMENT, State.ARRIVING, State.REFUSED})
+
+
 class Ends(AbstractAccessLogger):
     """Is told by aiohttp when it has answered a request, and tells the request's connection."""
 
@@ -69,7 +84,7 @@ class Ends(AbstractAccessLogger):
 class LeanConnection(Connection):
     """One connection. Its bytes are read here first."""
 
-    __slots__ = ("_head", "_lean", "_left", "_received", "_state", "_stream")
+    __slots__ = ("_arrival", "_head", "_last", "_lean", "_left", "_received", "_state", "_stream")
 
     def __init__(self, lean: LeanInfer, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -79,8 +94,12 @@ class LeanConnection(Connection):
         self._received = b""
         #: The request that is ours.
         self._head: Head | None = None
-        #: How many bytes of the request that is lent are still to come.
+        #: The request whose tensors are being read.
+        self._arrival: Arrival | None = None
+        #: How many bytes of the request that is lent or refused are still to come.
         self._left: int = 0
+        #: Whether the connection ends with the request that is refused.
+        self._last = False
         self._stream: Stream | None = None
 
     def __repr__(self) -> str:
@@ -101,6 +120,9 @@ class LeanConnection(Connection):
         state, self._state = self._state, State.CLOSED
         if state is State.RUNNING and self._stream is not None:
             self._stream.cancel()
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None:
+            self._lean.drop(arrival)
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
@@ -128,6 +150,14 @@ class LeanConnection(Connection):
                 if len(self._received) < self._head.length:
                     break
                 self._run(self._head)
+            elif self._state is State.DOCUMENT:
+                assert self._head is not None
+                assert self._head.inference is not None
+                if len(self._received) < (self._head.inference.document or 0):
+                    break
+                self._admit(self._head, self._head.inference)
+            elif self._state is State.REFUSED:
+                self._throw_away()
             elif self._state in (State.LENDING, State.ANSWERED):
                 self._lend()
             else:
@@ -143,22 +173,35 @@ class LeanConnection(Connection):
         head = self._lean.head(received[:end]) if 4 <= end <= MOST_BYTES else None
         if head is None:
             self._give()
-        elif head.inference is not None and self._takes(head):
-            self._received = received[end:]
-            self._head = head
-            self._state = State.BODY
-            if not head.length:
-                self._run(head)
+        elif head.inference is not None and self._takes(head, head.inference):
+            self._take(head, head.inference, received[end:])
         else:
             self._left = end + head.length
             self._state = State.LENDING
         return True
 
-    def _takes(self, head: Head) -> bool:
-        assert head.inference is not None
-        return head.length <= MOST_BODY_BYTES and self._lean.takes(
-            head.inference, cast("tuple[str, ...]", self.peername or ("",))[0]
-        )
+    def _takes(self, head: Head, inference: Inference) -> bool:
+        if head.length > MOST_BODY_BYTES and (
+            inference.document is None or inference.document > MOST_BODY_BYTES
+        ):
+            return False
+        address = cast("tuple[str, ...]", self.peername or ("",))[0]
+        return self._lean.takes(inference, head.length, address)
+
+    def _take(self, head: Head, inference: Inference, received: bytes) -> None:
+        """The next request is ours; this has come of what is behind its head."""
+        self._received = received
+        self._head = head
+        if inference.waits and len(received) < head.length and self.transport is not None:
+            self.transport.write(CONTINUE)
+        if head.length > MOST_BODY_BYTES:
+            self._state = State.DOCUMENT
+            if not inference.document:
+                self._admit(head, inference)
+            return
+        self._state = State.BODY
+        if not head.length:
+            self._run(head)
 
     def _run(self, head: Head) -> None:
         """Hand an inference to the data plane; what it refuses is answered at once."""
@@ -167,11 +210,87 @@ class LeanConnection(Connection):
         self._received = self._received[head.length :]
         self._head = None
         self._state = State.RUNNING
-        outcome = self._lean.run(head.inference, body, self)
+        self._start(self._lean.run(head.inference, body, self))
+
+    def _start(self, outcome: Stream | Reply) -> None:
         if isinstance(outcome, Reply):
             self._answer(outcome)
         else:
             self._stream = outcome
+
+    # --- large inferences -------------------------------------------------------------------------
+
+    def body_read(self) -> None:
+        """The tensors are where they belong."""
+        if self.transport is not None:
+            self.transport.set_protocol(self)
+            self._dispatch()
+
+    def body_refused(self, error: UnavailableError) -> None:
+        """There is no memory for the rest of them."""
+        if self.transport is not None:
+            self.transport.set_protocol(self)
+            self._refuse_rest(error)
+
+    def _admit(self, head: Head, inference: Inference) -> None:
+        """The document is here: have what is behind it go where it belongs."""
+        cut = inference.document or 0
+        document, self._received = memoryview(self._received)[:cut], self._received[cut:]
+        self._head = None
+        self._left = head.length - cut
+        outcome = self._lean.admit(inference, document, self._left)
+        if isinstance(outcome, Reply):
+            self._refuse(outcome)
+            return
+        self._state = State.ARRIVING
+        self._arrival = outcome
+        come, self._received = self._received[: self._left], self._received[self._left :]
+        self._left -= len(come)
+        try:
+            outcome.filling.take(come)
+            if self._left and self.transport is not None:
+                self.transport.set_protocol(BodyReader(self, self.transport, outcome.filling))
+        except UnavailableError as error:
+            self._refuse_rest(error)
+            return
+        if not self._left:
+            self._dispatch()
+
+    def _dispatch(self) -> None:
+        arrival, self._arrival = self._arrival, None
+        assert arrival is not None
+        self._state = State.RUNNING
+        self._start(self._lean.dispatch(arrival, self))
+
+    def _refuse_rest(self, error: UnavailableError) -> None:
+        arrival, self._arrival = self._arrival, None
+        assert arrival is not None
+        self._left = min(self._left, arrival.filling.left)
+        self._lean.drop(arrival)
+        self._refuse(infer_error(error))
+
+    def _refuse(self, reply: Reply) -> None:
+        """Answer at once, and go on behind the rest of the request: its client is sending that, and
+        might not see the answer if the connection were closed.
+        """
+        self._last = self._lean.is_draining
+        if self.transport is not None:
+            reply.write_to(self.transport, CLOSE if self._last else b"")
+        self._state = State.REFUSED
+        if not self._left:
+            self._throw_away()
+
+    def _throw_away(self) -> None:
+        thrown = min(self._left, len(self._received))
+        self._received = self._received[thrown:]
+        self._left -= thrown
+        if self._left:
+            return
+        if self._last and self.transport is not None:
+            self._state = State.CLOSED
+            self.transport.close()
+        else:
+            self._state = State.SENDING if self.writing_paused else State.IDLE
 
     def _answer(self, reply: Reply) -> None:
         self._stream = None
@@ -221,7 +340,7 @@ class LeanConnection(Connection):
         if self._state in (State.RUNNING, State.SENDING, State.LENT):
             if len(self._received) > _MOST_UNREAD_BYTES:
                 _pause(transport)
-        elif self._state in (State.IDLE, State.BODY) and not transport.is_reading():
+        elif self._state in _READING and not transport.is_reading():
             transport.resume_reading()
 
 

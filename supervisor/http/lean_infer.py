@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ...ipc.errors import InternalError, StatusError
 from ..access import Access, Peer
 from ..forwarding import HeaderForwarding
 from ..request import InferResponse
 from . import placing
+from .filling import Filling
 from .head import Head, Inference, parse
 from .infer import content_headers, infer_error, is_large_document
 from .json_codec import OutputForms, ParsedRequest, decode_request, encode_response
@@ -35,6 +36,14 @@ class Asker(Protocol):
     def answered(self, reply: Reply) -> None:
         """Its answer is here."""
         ...
+
+
+class Arrival(NamedTuple):
+    """An inference whose tensors are still coming, and where they go."""
+
+    inference: Inference
+    parsed: ParsedRequest
+    filling: Filling
 
 
 class LeanInfer:
@@ -72,10 +81,12 @@ class LeanInfer:
             self._heads[data] = read
         return read
 
-    def takes(self, inference: Inference, address: str) -> bool:
-        """Whether the inference is for the lean path: nothing is to be said against it yet, and
-        nobody follows it or waits for its model.
+    def takes(self, inference: Inference, length: int, address: str) -> bool:
+        """Whether the inference, whose body has this length, is for the lean path: nothing is to be
+        said against it yet, and nobody follows it or waits for its model.
         """
+        if (inference.document or length) > self._limit:
+            return False
         if self._dataplane.traces.on:
             return False
         on_demand = self._dataplane.on_demand
@@ -102,6 +113,52 @@ class LeanInfer:
         self._app.begin()
         try:
             parsed = self._parse(inference, body)
+        except StatusError as error:
+            self._app.end()
+            return infer_error(error)
+        except Exception:  # this request alone fails, and only the log has the traceback
+            self._app.end()
+            return _failed(inference.model)
+        return self._ask(inference, parsed, connection)
+
+    def admit(self, inference: Inference, document: memoryview, behind: int) -> Arrival | Reply:
+        """Find places for the tensors of an inference whose `behind` bytes after its document are
+        still to come; it is to be dispatched or dropped. One that is wrong, or for which there is
+        no room, is answered at once.
+        """
+        self._app.begin()
+        try:
+            parsed, prefix = self._read(inference, document, behind)
+            try:
+                placing.use_regions(self._dataplane, parsed)
+                filling = placing.lay_out(
+                    self._dataplane, parsed, behind + len(prefix), self._limit
+                )
+                filling.take(prefix)
+            except BaseException:  # the data plane never saw the request
+                _release(parsed)
+                raise
+        except StatusError as error:
+            self._app.end()
+            return infer_error(error)
+        except Exception:  # this request alone fails, and only the log has the traceback
+            self._app.end()
+            return _failed(inference.model)
+        return Arrival(inference, parsed, filling)
+
+    def dispatch(self, arrival: Arrival, connection: Asker) -> Stream | Reply:
+        """Go on as `run` does with an inference whose tensors have come."""
+        return self._ask(arrival.inference, arrival.parsed, connection)
+
+    def drop(self, arrival: Arrival) -> None:
+        """Forget an inference whose tensors will not come."""
+        _release(arrival.parsed)
+        self._app.end()
+
+    def _ask(
+        self, inference: Inference, parsed: ParsedRequest, connection: Asker
+    ) -> Stream | Reply:
+        try:
             answered = partial(self._answered, connection, parsed.forms)
             return self._dataplane.ask(parsed.request, answered)
         except StatusError as error:
@@ -113,33 +170,40 @@ class LeanInfer:
 
     def _parse(self, inference: Inference, body: bytes) -> ParsedRequest:
         """The request, with its bytes in their places. Raises StatusError."""
-        model, version, cut = inference.model, inference.version, inference.document
         view = memoryview(body)
-        if cut is None:
-            document, rest = view, view[:0]
-        else:
-            document, rest = view[:cut], view[cut:]
-        if len(document):
-            parsed = decode_request(document, model, version, self._limit)
-        else:
-            config = self._dataplane.config(model, version)
-            parsed, prefix = placing.deduce(config, model, version, len(rest))
-            if prefix:
-                rest = memoryview(prefix + rest)
-        if self._forwarding is not None:
-            headers = ((name.decode(), value) for name, value in inference.headers)
-            parsed.request.parameters.update(self._forwarding.collect(headers))
+        cut = len(view) if inference.document is None else inference.document
+        rest = view[cut:]
+        parsed, prefix = self._read(inference, view[:cut], len(rest))
+        if prefix:
+            rest = memoryview(prefix + rest)
         try:
             placing.use_regions(self._dataplane, parsed)
             if placing.is_large(parsed, len(rest), self._limit):
                 placing.place_in_lease(self._dataplane, parsed, rest)
             else:
                 placing.place_inline(parsed, rest)
-        except BaseException:  # the data plane never saw the request, so its leases are ours
-            for lease in parsed.request.leases:
-                lease.release()
+        except BaseException:  # the data plane never saw the request
+            _release(parsed)
             raise
         return parsed
+
+    def _read(
+        self, inference: Inference, document: memoryview, behind: int
+    ) -> tuple[ParsedRequest, bytes]:
+        """The request that a document describes, and what belongs before the bytes behind it.
+
+        Raises StatusError.
+        """
+        model, version, prefix = inference.model, inference.version, b""
+        if len(document):
+            parsed = decode_request(document, model, version, self._limit)
+        else:
+            config = self._dataplane.config(model, version)
+            parsed, prefix = placing.deduce(config, model, version, behind)
+        if self._forwarding is not None:
+            headers = ((name.decode(), value) for name, value in inference.headers)
+            parsed.request.parameters.update(self._forwarding.collect(headers))
+        return parsed, prefix
 
     def _answered(self, connection: Asker, forms: OutputForms, response: InferResponse) -> None:
         """The response is here: write it, on a thread where that takes long."""
@@ -153,6 +217,11 @@ class LeanInfer:
     def _done(self, connection: Asker, reply: Reply) -> None:
         self._app.end()
         connection.answered(reply)
+
+
+def _release(parsed: ParsedRequest) -> None:
+    for lease in parsed.request.leases:
+        lease.release()
 
 
 def _reply(response: InferResponse, forms: OutputForms) -> Reply:

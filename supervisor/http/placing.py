@@ -11,6 +11,7 @@ from ...ipc.tensor import INLINE_LIMIT_BYTES, Tensor
 from ..request import InferRequest, Lease
 from .binary_codec import check_sizes, raw_input
 from .body import BodyStream, too_large
+from .filling import Filling, Part
 from .json_codec import OutputForms, ParsedRequest
 
 if TYPE_CHECKING:
@@ -111,6 +112,36 @@ async def stream_into_lease(
         else:
             await stream.read_into(_writer(lease, offset), declared)
         tensor.data = lease.span(offset, declared)
+
+
+def lay_out(dataplane: DataPlane, parsed: ParsedRequest, behind: int, limit: int) -> Filling:
+    """Give every tensor its place, for the `behind` bytes that are still to come to be put into.
+
+    Raises StatusError, for a lease that cannot be had and as `is_large` does.
+    """
+    if not is_large(parsed, behind, limit):  # many small tensors
+        memory = memoryview(bytearray(behind))
+        place_inline(parsed, memory)
+        return Filling([Part(None, 0, behind)] if behind else [], memory)
+    lease, offsets = _lease(dataplane, parsed)
+    places = list(zip(parsed.request.inputs, parsed.sizes, offsets, strict=True))
+    memory = memoryview(bytearray(sum(size or 0 for _, size, offset in places if offset is None)))
+    parts: list[Part] = []
+    at = 0
+    for tensor, declared, offset in places:
+        if offset is None:
+            if declared:
+                tensor.data = memory[at : at + declared]
+                parts.append(Part(None, at, declared))
+                at += declared
+        elif declared is None:
+            data = cast("memoryview", tensor.data)
+            lease.write(offset, data)
+            tensor.data = lease.span(offset, len(data))
+        else:
+            tensor.data = lease.span(offset, declared)
+            parts.append(Part(lease, offset, declared))
+    return Filling(parts, memory)
 
 
 def size_here(tensor: Tensor) -> int:

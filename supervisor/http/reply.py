@@ -127,13 +127,11 @@ class Reply(web.StreamResponse):
     def write_to(self, transport: asyncio.WriteTransport, lines: bytes = b"") -> None:
         """Write the whole answer, with these header lines besides its own."""
         head = self._head(lines)
-        COPIES.outward += self._size - len(self._content)
         if self._size <= _JOIN_LIMIT_BYTES:
+            COPIES.outward += self._size - len(self._content)
             transport.write(b"".join((head, self._content, *self._views)))
         else:
-            transport.write(head + self._content)
-            for view in self._views:
-                transport.write(view)
+            transport.writelines((head + self._content, *self._views))
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait until the client has taken enough of it that memory does not fill up."""

@@ -22,7 +22,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from ...ipc.arena import Arena, MappedArena, arena_size, create_memory
+from ...ipc.arena import CHUNK_BYTES, Arena, MappedArena, arena_size, create_memory
 from ...ipc.errors import UnavailableError
 from ...ipc.tensor import Span
 from ..request import ArenaReader
@@ -74,6 +74,16 @@ class InputLease:
         if self._arena is None or offset < 0 or offset + size > self._size:
             raise ValueError(f"[{offset}, {offset + size}) is not inside a lease of {self._size}")
         self._arena.write(self._offset + offset, data)
+
+    def room(self, offset: int, size: int) -> memoryview:
+        """The first of the `size` bytes at `offset`, for the caller to write to while it holds the
+        lease. There are fewer where more would take long to commit.
+
+        Raises UnavailableError when the machine has no memory left.
+        """
+        if self._arena is None or offset < 0 or offset + size > self._size:
+            raise ValueError(f"[{offset}, {offset + size}) is not inside a lease of {self._size}")
+        return self._arena.room(self._offset + offset, size)
 
     def span(self, offset: int, size: int) -> Span:
         """The place of `size` bytes at `offset` of the lease, to be put into a tensor."""
@@ -158,6 +168,14 @@ class InputArena:
         self._arena.commit(offset, size)
         self._arena.view(offset, size)[:] = data
         COPIES.inward += size
+
+    def room(self, offset: int, size: int) -> memoryview:
+        """Called by the lease: the bytes at `offset`, committed, up to the end of a chunk."""
+        if self._arena is None:
+            raise UnavailableError(f"{self._owner} was unloaded")
+        size = min(size, CHUNK_BYTES - offset % CHUNK_BYTES)
+        self._arena.commit(offset, size)
+        return self._arena.view(offset, size)
 
     def show_to(self, worker: ArenaReader) -> None:
         """Make sure that a worker of another model has the arena."""

@@ -107,7 +107,7 @@ _FAMILIES: tuple[_Family, ...] = (
     ),
 )
 _COPIED_NAME = "tritonpy_tensor_copied_bytes"
-_COPIED_HELP = "Bytes of tensors that the supervisor copied: in from requests, out to answers"
+_COPIED_HELP = "Bytes of tensors copied in the supervisor's memory: from requests, to answers"
 _LOAD_NAME = "nv_model_load_duration_secs"
 _LOAD_HELP = "Seconds that the last load of the model took"
 _INSTANCES_NAME = "tritonpy_model_instances"

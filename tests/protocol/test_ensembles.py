@@ -21,6 +21,8 @@ from support.ensembles import add_one, ensemble, step
 from support.servers import RunningServer, serving
 from tritonclient.utils import InferenceServerException
 
+from tritonpy.supervisor.http.lean import MOST_BODY_BYTES
+
 Floats = npt.NDArray[np.float32]
 #: Small enough that spans which are not given back fill the arenas soon.
 ARENA = 32 << 20
@@ -127,11 +129,12 @@ def test_steps_for_outputs_that_nobody_wants_do_not_run(server: RunningServer) -
     assert executions(server, "c") == before + 1
 
 
-def test_a_large_tensor_is_copied_in_once_and_out_once(server: RunningServer) -> None:
+def test_a_large_tensor_is_copied_nowhere_on_its_way(server: RunningServer) -> None:
     before = copied(server)
     infer(server, "chain", BIG)
     after = copied(server)
-    assert (after[0] - before[0], after[1] - before[1]) == (LARGE, LARGE)
+    assert after[0] - before[0] <= MOST_BODY_BYTES  # what came together with the head
+    assert after[1] == before[1]
 
 
 def test_what_steps_have_read_is_given_back(server: RunningServer) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+import uvloop
 
 from tritonpy.ipc.errors import InternalError, NotFoundError, StatusError, UnavailableError
 from tritonpy.ipc.tensor import Span, Tensor
@@ -31,19 +33,34 @@ from tritonpy.supervisor.telemetry.trace import Traces
 
 TIMEOUT_SECS = 20
 MAX_INPUT_SIZE = 1024 * 1024
+#: A lease has so much room at a time; no divisor of what tests send.
+STEP_BYTES = 100_001
 
 
 class FakeLease:
-    """Memory that says whether it was given back."""
+    """Memory that says whether it was given back, and what was copied to it.
 
-    def __init__(self, size: int) -> None:
+    More than `available` bytes of it are not to be had.
+    """
+
+    def __init__(self, size: int, available: int = 1 << 62) -> None:
         self.view = memoryview(bytearray(size))
         self.spans: list[Span] = []
         self.released = threading.Event()
+        self.copied = 0
+        self._available = available
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         assert offset + len(data) <= len(self.view)
         self.view[offset : offset + len(data)] = data
+        self.copied += len(data)
+
+    def room(self, offset: int, size: int) -> memoryview:
+        assert size > 0
+        assert offset + size <= len(self.view)
+        if offset >= self._available:
+            raise UnavailableError("the machine has no memory left")
+        return self.view[offset : offset + min(size, STEP_BYTES)]
 
     def span(self, offset: int, size: int) -> Span:
         assert offset + size <= len(self.view)
@@ -118,6 +135,8 @@ class FakeDataPlane:
     finish: asyncio.Event = field(default_factory=asyncio.Event)
     leased: threading.Event = field(default_factory=threading.Event)
     arena_full: bool = False
+    #: What can be had of each lease.
+    available: int = 1 << 62
     traces: Traces = field(default_factory=Traces)
     on_demand: Any = None
 
@@ -136,7 +155,7 @@ class FakeDataPlane:
     def lease(self, model: str, version: int | None, size: int) -> FakeLease:
         if self.arena_full:
             raise UnavailableError(f"no shared memory is left for a request to '{model}'")
-        self.leases.append(FakeLease(size))
+        self.leases.append(FakeLease(size, self.available))
         self.leased.set()
         return self.leases[-1]
 
@@ -270,8 +289,8 @@ class FakeControlPlane:
 class Loop:
     """An event loop in a thread of its own, so that tests can use blocking clients."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+    def __init__(self, made: asyncio.AbstractEventLoop) -> None:
+        self._loop = made
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 
@@ -349,9 +368,13 @@ class Answer:
         return cast("str", document["error"])
 
 
+#: The loop that the server runs on, and the one that every Python has.
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
+def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
+    loop = Loop(LOOPS[getattr(request, "param", "asyncio")]())
     yield loop
     loop.close()
 
@@ -360,10 +383,11 @@ def loop() -> Iterator[Loop]:
 PATHS: dict[str, dict[str, str]] = {"lean": {}, "aiohttp": {"Content-Encoding": "identity"}}
 
 
-@pytest.fixture(params=PATHS)
-def served(loop: Loop, request: pytest.FixtureRequest) -> Iterator[Served]:
-    data, control = FakeDataPlane(), FakeControlPlane()
-    server = HttpServer(
+def http_server(
+    data: FakeDataPlane, control: FakeControlPlane, tls: ssl.SSLContext | None = None
+) -> HttpServer:
+    """A server in front of these planes, not started."""
+    return HttpServer(
         cast("Any", data),
         cast("Any", control),
         Access(Policy(), {}, "API"),
@@ -371,7 +395,19 @@ def served(loop: Loop, request: pytest.FixtureRequest) -> Iterator[Served]:
         port=0,
         reuse_port=False,
         max_input_size=MAX_INPUT_SIZE,
+        tls=tls,
     )
+
+
+def serve(loop: Loop, headers: dict[str, str] | None = None) -> Iterator[Served]:
+    """What a fixture yields: a server that runs until the test is over."""
+    data, control = FakeDataPlane(), FakeControlPlane()
+    server = http_server(data, control)
     port = loop.run(server.start())
-    yield Served(server, port, data, control, loop, PATHS[request.param])
+    yield Served(server, port, data, control, loop, headers or {})
     loop.run(server.stop(1))
+
+
+@pytest.fixture(params=PATHS)
+def served(loop: Loop, request: pytest.FixtureRequest) -> Iterator[Served]:
+    yield from serve(loop, PATHS[request.param])

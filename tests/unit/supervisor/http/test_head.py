@@ -65,7 +65,7 @@ def test_other_requests_are_plain_and_not_for_the_lean_path(line: bytes) -> None
     "field",
     [
         b"Content-Encoding: gzip",
-        b"Expect: 100-continue",
+        b"Expect: a miracle",
         b"Accept-Encoding: gzip, deflate",
         b"Connection: close",
         b"Inference-Header-Content-Length: 8",
@@ -127,3 +127,14 @@ def test_the_beginning_of_a_head_is_waited_on(data: bytes) -> None:
 )
 def test_what_will_never_be_a_plain_head_is_not_waited_on(data: bytes) -> None:
     assert not may_begin(data)
+
+
+def test_a_client_may_wait_to_be_asked_for_the_body() -> None:
+    found = parse(head(INFER, b"Content-Length: 7", b"Expect: 100-Continue"))
+    assert found is not None
+    assert found.inference is not None
+    assert found.inference.waits
+    found = parse(head(INFER, b"Content-Length: 7"))
+    assert found is not None
+    assert found.inference is not None
+    assert not found.inference.waits

@@ -55,11 +55,19 @@ class Connection:
         """Whether the server has closed the connection, and nothing more has come."""
         return self._file.read(1) == b""
 
+    def close(self) -> None:
+        """Go away; the socket is open as long as the file is."""
+        self._file.close()
+        self._socket.close()
+
 
 @contextmanager
 def connected(served: Served) -> Iterator[Connection]:
-    with socket.create_connection(("127.0.0.1", served.port), TIMEOUT_SECS) as client:
-        yield Connection(client)
+    connection = Connection(socket.create_connection(("127.0.0.1", served.port), TIMEOUT_SECS))
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def infer(values: list[float], model: str = "echo", *fields: str) -> bytes:
