@@ -241,11 +241,13 @@ class MemoryUsage(msgspec.Struct, frozen=True, array_like=True):
 class Loaded(msgspec.Struct, tag="loaded", array_like=True):
     """The model is ready to execute. A `pure` backend may be asked to run a request again.
 
-    `memory` is by how much the worker has grown while it loaded the model.
+    `memory` is by how much the worker has grown while it loaded the model. So many batches as
+    `concurrency` says may be executed at once; they may be answered in any order.
     """
 
     pure: bool
     memory: list[MemoryUsage] = []
+    concurrency: int = 1
 
 
 class LoadFailed(msgspec.Struct, tag="load_failed", array_like=True):

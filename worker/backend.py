@@ -19,6 +19,9 @@ from ..ipc.messages import Instance, Parameter
 
 Array = npt.NDArray[Any]
 
+#: Gives the answers of an execution that is over, as `RequestBackend.execute` returns them.
+Finish = Callable[[], "Sequence[Response | None]"]
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -102,6 +105,13 @@ class Backend(ABC):
         """
         return False
 
+    @property
+    def concurrency(self) -> int:
+        """How many batches it executes at once, once loaded; more than one only by
+        `RequestBackend.begin`.
+        """
+        return 1
+
     def describe(self, model: Model) -> dict[str, Any]:
         """Return the configuration, completed from the model itself where it is incomplete.
 
@@ -145,3 +155,11 @@ class RequestBackend(Backend):
         be executed again. A null request of a sequence model is answered as any other, and nobody
         hears of it.
         """
+
+    def begin(self, requests: Sequence[Request], done: Callable[[], None]) -> Finish:
+        """Begin an execution that goes on by itself while others begin, and call `done`, from any
+        thread, when it is over; what is returned then gives the answers, on the main thread.
+
+        Called in place of `execute` where `concurrency` is more than 1.
+        """
+        raise NotImplementedError(f"{type(self).__name__} executes one batch at a time")

@@ -31,6 +31,7 @@ from ..ipc.messages import (
     ToWorker,
     Trim,
 )
+from .ongoing import Ongoing
 
 #: What the main loop does, one after the other.
 Work = (
@@ -43,6 +44,7 @@ Work = (
     | DetachRegion
     | AttachClaims
     | Execute
+    | Ongoing
     | Trim
     | Stop
 )
@@ -80,6 +82,12 @@ class Inbox:
         if not work:
             self.wait_for(lambda: bool(work))
         return work.popleft()
+
+    def add(self, work: Work) -> None:
+        """Give the main loop something to do that no message has brought; from any thread."""
+        with self._changed:
+            self._work.append(work)
+            self.wake()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds; it is asked again after every message and `wake`.

@@ -4,41 +4,41 @@
             start            input_end   output_start            end
 
 The two kinds of backend differ in the middle only. Requests that a RequestBackend left open (None)
-answer later, from any thread, by Responded.
+answer later, from any thread, by Responded. Where it executes several batches at once, a batch is
+`begun`, and answered when its execution is over.
 
 Whatever goes wrong on the way becomes the answer of the requests that it concerns, and of no other.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from ..ipc import messages
 from ..ipc.channel import WorkerChannel
-from ..ipc.errors import InternalError, InvalidArgumentError, StatusError
-from ..ipc.messages import Execute, Executed, Parameter, Responded
-from ..ipc.tensor import CudaRegion, Tensor
+from ..ipc.errors import InternalError, InvalidArgumentError
+from ..ipc.messages import Execute, Executed, Responded
+from ..ipc.tensor import CudaRegion
 from . import batch
-from .backend import Array, Backend, Model, Request, RequestBackend, Response, TensorBackend
+from .answers import FAILURES, Answers
+from .backend import (
+    Backend,
+    Finish,
+    Model,
+    Request,
+    RequestBackend,
+    Response,
+    TensorBackend,
+)
 from .cuda_regions import on_host
 from .inbox import Inbox
 from .memory import Memory
+from .ongoing import Ongoing
 from .reshape import from_graph_shape, to_graph_shape
 from .sequences import Received, SequenceStates, filled, without_nulls
-
-log = logging.getLogger("tritonpy.worker")
-
-#: What a framework or a model's own code may raise; sys.exit in it fails the call, not the worker.
-FAILURES = (Exception, SystemExit)
-
-_encode_parameters = msgspec.msgpack.Encoder().encode
-_decode_parameters = msgspec.msgpack.Decoder(dict[str, Parameter]).decode
 
 
 class Instance:
@@ -52,6 +52,7 @@ class Instance:
         self._memory = memory
         self._inbox = inbox
         self._channel = channel
+        self._answers = Answers(model, memory, inbox)
         self._shapes = batch.GraphShapes(model.config)
         states = SequenceStates(model)
         self._states = states if states else None
@@ -59,12 +60,14 @@ class Instance:
         self._decoupled = bool(policy.get("decoupled", False))
         #: The configured output order, in which a TensorBackend's outputs are sent.
         self._output_order = [output["name"] for output in model.config.get("output", ())]
+        #: How many batches have begun and are not answered.
+        self.ongoing = 0
 
     def __repr__(self) -> str:
         return f"<Instance {self._model.instance.name} of {self._backend!r}: {self._inbox!r}>"
 
-    def execute(self, message: Execute) -> Executed:
-        """Run one batch. Never raises: what fails becomes the requests' error.
+    def execute(self, message: Execute) -> Executed | None:
+        """Run one batch; None when it goes on. Never raises: what fails is the requests' error.
 
         The result is to be sent at once: the memory of its outputs is the supervisor's already.
         """
@@ -83,11 +86,47 @@ class Instance:
                 self._inbox.finish(request.key)
         else:
             assert isinstance(backend, RequestBackend)
-            input_end, output_start = self._hand_over(backend, received, responses, rescheduled)
+            requests = self._requests(received, responses)
+            input_end = output_start = time.monotonic_ns()
+            if requests and backend.concurrency > 1:
+                ongoing = Ongoing(message.batch, start, input_end, received, requests, responses)
+                return self._begin(backend, ongoing)
+            if requests:
+                results = self._results(requests, partial(backend.execute, requests))
+                output_start = time.monotonic_ns()
+                self._take(received, requests, results, responses, rescheduled)
+        return self._executed(message.batch, start, input_end, output_start, responses, rescheduled)
+
+    def finish(self, ongoing: Ongoing) -> Executed:
+        """Answer a batch that was begun, and is executed now; as `execute` does."""
+        assert ongoing.finish is not None
+        self.ongoing -= 1
+        responses, requests = ongoing.responses, ongoing.requests
+        rescheduled: list[int] = []
+        results = self._results(requests, ongoing.finish)
+        self._take(ongoing.received, requests, results, responses, rescheduled)
+        return self._executed(
+            ongoing.batch,
+            ongoing.start_ns,
+            ongoing.input_end_ns,
+            ongoing.done_ns,
+            responses,
+            rescheduled,
+        )
+
+    def _executed(
+        self,
+        number: int,
+        start: int,
+        input_end: int,
+        output_start: int,
+        responses: list[messages.Response],
+        rescheduled: list[int],
+    ) -> Executed:
         for response in responses:
             self._memory.hand_over(response.outputs)
         end = time.monotonic_ns()
-        return Executed(message.batch, start, input_end, output_start, end, responses, rescheduled)
+        return Executed(number, start, input_end, output_start, end, responses, rescheduled)
 
     def unload(self) -> None:
         """Let the model finalize itself."""
@@ -113,7 +152,7 @@ class Instance:
                     self._states.put_in(request, inputs)
             except FAILURES as error:
                 self._inbox.finish(request.key)
-                responses.append(self._failure(request.key, error))
+                responses.append(self._answers.failure(request.key, error))
             else:
                 received.append((request, inputs))
         return filled(received) if has_nulls else received
@@ -146,9 +185,10 @@ class Instance:
                 # The inputs of one of them are wrong, and only that one should hear of it.
                 times = [self._run(backend, [each], responses) for each in without_nulls(received)]
                 return times[0][0], times[-1][1]
-            failure = self._status_of(error)
+            failure = self._answers.status_of(error)
             responses.extend(
-                self._failure(request.key, failure) for request, _ in without_nulls(received)
+                self._answers.failure(request.key, failure)
+                for request, _ in without_nulls(received)
             )
             now = time.monotonic_ns()
             return input_end or now, now
@@ -158,9 +198,9 @@ class Instance:
             try:
                 if self._states is not None:
                     self._states.keep(request, arrays)
-                responses.append(self._answer(request, arrays, {}, True))
+                responses.append(self._answers.answer(request, arrays, {}, True))
             except FAILURES as error:
-                responses.append(self._failure(request.key, error))
+                responses.append(self._answers.failure(request.key, error))
         return input_end, output_start
 
     def _wanted(self, received: Sequence[Received]) -> Sequence[str]:
@@ -173,36 +213,51 @@ class Instance:
 
     # --- backends that run requests ---------------------------------------------------------------
 
-    def _hand_over(
+    def _begin(self, backend: RequestBackend, ongoing: Ongoing) -> Executed | None:
+        """Have a batch executed beside others; None unless it cannot even begin."""
+
+        def done() -> None:
+            ongoing.done_ns = time.monotonic_ns()
+            self._inbox.add(ongoing)
+
+        self.ongoing += 1
+        try:
+            ongoing.finish = backend.begin(ongoing.requests, done)
+        except FAILURES as error:
+            failure = Response(error=self._answers.status_of(error))
+            ongoing.finish = lambda: [failure] * len(ongoing.requests)
+            ongoing.done_ns = time.monotonic_ns()
+            return self.finish(ongoing)
+        return None
+
+    def _results(self, requests: Sequence[Request], finish: Finish) -> Sequence[Response | None]:
+        """The backend's answers, one to each request; its failure is the answer to all of them."""
+        try:
+            results = finish()
+            if len(results) != len(requests):
+                raise InternalError(
+                    f"the backend of model '{self._model.name}' returned {len(results)} "
+                    f"responses to {len(requests)} requests"
+                )
+        except FAILURES as error:
+            return [Response(error=self._answers.status_of(error))] * len(requests)
+        return results
+
+    def _take(
         self,
-        backend: RequestBackend,
         received: Sequence[Received],
+        requests: Sequence[Request],
+        results: Sequence[Response | None],
         responses: list[messages.Response],
         rescheduled: list[int],
-    ) -> tuple[int, int]:
-        """Hand the requests to the backend; returns when that began and when it ended."""
-        requests = self._requests(received, responses)
-        input_end = output_start = time.monotonic_ns()
-        results: Sequence[Response | None] = ()
-        if requests:
-            try:
-                results = backend.execute(requests)
-                output_start = time.monotonic_ns()
-                if len(results) != len(requests):
-                    raise InternalError(
-                        f"the backend of model '{self._model.name}' returned {len(results)} "
-                        f"responses to {len(requests)} requests"
-                    )
-            except FAILURES as error:
-                output_start = time.monotonic_ns()
-                results = [Response(error=self._status_of(error))] * len(requests)
+    ) -> None:
+        """Make of the backend's answers what is sent, or says who is to be executed again."""
         asked = {request.key: request for request, _ in received}
         for request, result in zip(requests, results, strict=True):
             if result is None and request.reschedule and self._inbox.finish(request.key):
                 rescheduled.append(request.key)
             elif result is not None and self._inbox.finish(request.key):
                 responses.append(self._response(asked[request.key], result, True))
-        return input_end, output_start
 
     def _requests(
         self, received: Sequence[Received], responses: list[messages.Response]
@@ -217,7 +272,7 @@ class Instance:
                 inputs = to_graph_shape(arrays, shapes.inputs, shapes.batching)
             except FAILURES as error:
                 self._inbox.finish(key)
-                responses.append(self._failure(key, error))
+                responses.append(self._answers.failure(key, error))
                 continue
             requests.append(
                 Request(
@@ -273,7 +328,7 @@ class Instance:
         """What a RequestBackend answered, as it is sent; an error where it cannot be."""
         try:
             if response.error is not None:
-                failure = self._failure(asked.key, response.error, final)
+                failure = self._answers.failure(asked.key, response.error, final)
                 failure.deliberate = response.deliberate
                 return failure
             outputs, shapes = response.outputs, self._shapes
@@ -282,74 +337,11 @@ class Instance:
             if shapes.outputs:
                 outputs = {name: array for name, array in outputs.items() if name in asked.outputs}
                 outputs = from_graph_shape(outputs, shapes.outputs, shapes.batching)
-            return self._answer(asked, outputs, response.parameters, final)
+            return self._answers.answer(asked, outputs, response.parameters, final)
         except FAILURES as error:
-            return self._failure(asked.key, error, final)
-
-    # --- answers ----------------------------------------------------------------------------------
-
-    def _answer(
-        self,
-        asked: messages.Request,
-        arrays: dict[str, Array],
-        parameters: dict[str, Parameter],
-        final: bool,
-    ) -> messages.Response:
-        """A response with these outputs. Raises whatever is wrong with them; nothing is kept."""
-        if parameters:
-            parameters = self._sendable(parameters)
-        memory, wanted, places = self._memory, asked.outputs, asked.places
-        tensors: list[Tensor] = []
-        try:
-            for name, array in arrays.items():
-                if name in wanted:
-                    if places and name in places:
-                        tensors.append(memory.place_in_region(name, array, places[name]))
-                    else:
-                        tensors.append(memory.place(name, array, self._inbox.wait_for))
-        except BaseException:
-            self._memory.discard(tensors)
-            self._inbox.wake()
-            raise
-        return messages.Response(asked.key, tensors, final, None, parameters)
-
-    def _sendable(self, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
-        """The parameters as the supervisor will read them. Raises InternalError if it could not."""
-        try:
-            return _decode_parameters(_encode_parameters(parameters))
-        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-            raise InternalError(
-                f"model '{self._model.name}' version {self._model.version} returned parameters "
-                f"that cannot be sent, expected text, numbers and booleans: {error}"
-            ) from None
-
-    def _failure(self, key: int, error: BaseException, final: bool = True) -> messages.Response:
-        failure = messages.error_of(self._status_of(error))
-        return messages.Response(key, [], final, failure)
-
-    def _status_of(self, error: BaseException) -> StatusError:
-        """What the clients are told; what only the operator should see goes to the log."""
-        if isinstance(error, StatusError):
-            return error
-        log.error(
-            "executing model '%s' version %d failed",
-            self._model.name,
-            self._model.version,
-            exc_info=error,
-        )
-        return InternalError(
-            f"model '{self._model.name}' version {self._model.version} failed: {text_of(error)}"
-        )
+            return self._answers.failure(asked.key, error, final)
 
 
 def on_device(request: messages.Request) -> Collection[str]:
     """The outputs that the client wants in a GPU's memory."""
     return [name for name, place in request.places.items() if isinstance(place, CudaRegion)]
-
-
-def text_of(error: BaseException) -> str:
-    """An exception's type and words, also where its own words cannot be had."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # the model's own class may do anything in __str__
-        return type(error).__name__

@@ -31,11 +31,13 @@ from ..ipc.messages import (
     Trim,
 )
 from . import registry, usage
+from .answers import FAILURES, text_of
 from .backend import Backend, Model
 from .inbox import Inbox
-from .instance import FAILURES, Instance, text_of
+from .instance import Instance
 from .memory import Memory
 from .numa import bind_memory
+from .ongoing import Ongoing
 
 log = logging.getLogger("tritonpy.worker")
 
@@ -72,7 +74,11 @@ class Worker:
                 assert self._instance is not None, "Load comes before Execute"
                 if message.ahead and not self._claim(message):
                     continue
-                self._channel.send(self._instance.execute(message))
+                executed = self._instance.execute(message)
+                if executed is not None:
+                    self._channel.send(executed)
+            elif isinstance(message, Ongoing):
+                self._finish(message)
             elif isinstance(message, Trim):
                 self._memory.trim()
             elif isinstance(message, AttachArena):
@@ -170,7 +176,7 @@ class Worker:
         backend.load(model)
         self._memory.device_inputs = backend.takes_device_tensors
         memory = usage.growth(self._taken, usage.taken(model.instance))
-        self._channel.send(Loaded(backend.pure, memory))
+        self._channel.send(Loaded(backend.pure, memory, backend.concurrency))
 
     def _backend_of(self, model: Model) -> Backend:
         if self._backend is None:
@@ -178,8 +184,17 @@ class Worker:
             self._taken = usage.taken(model.instance)
         return self._backend
 
+    def _finish(self, ongoing: Ongoing) -> None:
+        """Answer a batch that was executed beside others."""
+        assert self._instance is not None
+        self._channel.send(self._instance.finish(ongoing))
+
     def _stop(self) -> None:
         if self._instance is not None:
+            while self._instance.ongoing:
+                message = self._inbox.next_work()
+                if isinstance(message, Ongoing):  # nothing else matters any more
+                    self._finish(message)
             try:
                 self._instance.unload()
             except FAILURES as error:

@@ -87,7 +87,7 @@ class Runner(Protocol):
 
     @property
     def idle(self) -> int:
-        """Instances that have nothing to do."""
+        """Instances that would begin a batch at once."""
         ...
 
     @property

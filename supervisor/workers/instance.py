@@ -79,6 +79,7 @@ class Instance:
         #: While the worker has loaded the model and is not ready yet.
         self._warmup: WarmUp | None = None
         self._pure = False
+        self._concurrency = 1
         #: What the worker said that its model takes.
         self._memory: Sequence[messages.MemoryUsage] = ()
         self._batches: dict[int, Sequence[Work]] = {}
@@ -116,6 +117,11 @@ class Instance:
     def pure(self) -> bool:
         """Whether a request that was lost with the worker may simply be run again."""
         return self._pure
+
+    @property
+    def concurrency(self) -> int:
+        """How many batches its worker executes at once."""
+        return self._concurrency
 
     @property
     def memory_usage(self) -> list[MemoryUsage]:
@@ -367,6 +373,7 @@ class Instance:
     def _loaded(self, message: messages.Loaded) -> None:
         self._pure = message.pure
         self._memory = message.memory
+        self._concurrency = message.concurrency
         if self._samples and self.state is not WorkerState.STOPPING:
             self._warmup = WarmUp(self._samples)
             self._warm()

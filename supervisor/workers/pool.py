@@ -3,14 +3,13 @@
 The pool is the scheduler's Runner. It sends an instance one batch at a time, and one more ahead
 when the scheduler says that this batch cannot grow, so that an instance does not idle between
 batches. What was sent ahead is taken back when another instance is idle, or one of its clients
-gone.
+gone. An instance that executes several batches at once is sent as many, and nothing ahead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,6 +22,8 @@ from .instance import Instance
 from .losses import Losses
 from .process import Surroundings
 from .recipe import Recipe
+from .refusals import refusal_of
+from .standing import Standing
 from .states import ENDED, WorkerState
 from .turns import Turns
 from .warmup import Sample
@@ -31,9 +32,6 @@ log = logging.getLogger(__name__)
 
 #: A request whose workers died this often is not tried again: it may be what kills them.
 MOST_DEATHS = 2
-
-#: While no instance is up, requests wait if the next start is no further away than this (seconds).
-PATIENCE = 2.0
 
 #: How often it is looked whether an instance that leaves has answered everything (seconds).
 _LOOK_SECS = 0.02
@@ -76,10 +74,7 @@ class Pool:
         self._feeder: Feeder | None = None
         #: A scheduler that chooses the instances of its batches, by `run_on`.
         self.watcher: SeatWatcher | None = None
-        self._idle: list[Instance] = []
-        self._spare: list[Instance] = []
-        #: Those that were sent a batch ahead, the one that has had it longest first.
-        self._ahead: list[Instance] = []
+        self._standing = Standing(one_at_a_time=turns is not None)
         #: They finish what they have, get no more and are ended.
         self._leaving: set[Instance] = set()
         self._surroundings = surroundings
@@ -92,7 +87,7 @@ class Pool:
     def __repr__(self) -> str:
         return (
             f"<Pool of '{self._model}' {self._version}: {len(self.instances)} instances, "
-            f"{len(self._idle)} idle, {len(self._spare)} spare>"
+            f"{len(self._standing.idle)} idle, {len(self._standing.spare)} spare>"
         )
 
     # --- life -------------------------------------------------------------------------------------
@@ -125,9 +120,7 @@ class Pool:
 
         False when a model that was loaded did not finalize in time.
         """
-        self._idle.clear()
-        self._spare.clear()
-        self._ahead.clear()
+        self._standing.remove(self.instances)
         self._granted.clear()
         ends = await asyncio.gather(*(instance.stop(patience) for instance in self.instances))
         self._leave(self.instances)
@@ -186,10 +179,9 @@ class Pool:
             for instance in instances:
                 reason = f"model instance '{instance.name}' was taken out of service"
                 self.watcher.instance_lost(instance, reason)
-        for instance in [one for one in self._ahead if one in instances]:
+        for instance in [one for one in self._standing.ahead if one in instances]:
             self._take_back(instance)
-        for standing in (self._idle, self._spare, self._ahead):
-            standing[:] = [instance for instance in standing if instance not in instances]
+        self._standing.remove(instances)
         if self._turns is not None:
             for instance in instances:
                 self._turns.withdraw(instance)
@@ -233,60 +225,36 @@ class Pool:
         return "; ".join(dict.fromkeys(reasons))
 
     def refusal(self) -> str | None:
-        """Why no request may be queued now, or None when it may.
-
-        Requests wait for a worker that is about to come back, not for one that keeps crashing.
-        """
-        if self._idle or self._spare:
+        """Why no request may be queued now, or None when it may."""
+        if self._standing.idle or self._standing.spare:
             return None
-        serving = [instance for instance in self.instances if not instance.recipe.passive]
-        if not serving:
-            return (
-                f"model '{self._model}' version {self._version} has passive instances only, which "
-                f"take no requests"
-            )
-        if any(instance.state is WorkerState.READY for instance in serving):
-            return None
-        soonest = None
-        for instance in serving:
-            if instance.state is WorkerState.BACKOFF:
-                at = instance.restart_at
-                soonest = at if soonest is None else min(soonest, at)
-            elif instance.state in (WorkerState.STARTING, WorkerState.LOADING):
-                return None
-        if soonest is not None and soonest - time.monotonic() <= PATIENCE:
-            return None
-        causes = dict.fromkeys(instance.cause for instance in serving if instance.cause)
-        return (
-            f"model '{self._model}' version {self._version} has no instance that runs"
-            f"{': ' + '; '.join(causes) if causes else ''}"
-        )
+        return refusal_of(self._model, self._version, self.instances)
 
     # --- the scheduler's Runner -------------------------------------------------------------------
 
     @property
     def idle(self) -> int:
-        """Instances that have nothing to do."""
-        return len(self._idle)
+        """Instances that would begin a batch at once."""
+        return len(self._standing.idle)
 
     @property
     def spare(self) -> int:
         """Instances that are busy with one batch and may be sent one more; none that wait for their
         turn.
         """
-        return len(self._spare) if self._turns is None else 0
+        return len(self._standing.spare) if self._turns is None else 0
 
     def admits(self) -> bool:
         """Whether a batch may run on an idle instance now; if not, the feeder is told when."""
         if self._turns is None:
             return True
-        return bool(self._granted) or self._ask(self._turns, self._idle)
+        return bool(self._granted) or self._ask(self._turns, self._standing.idle)
 
     def admits_on(self, seat: Seat) -> bool:
         """Whether a batch may run on this idle instance now; if not, the feeder is told when."""
         if self._turns is None:
             return True
-        mine = [instance for instance in self._idle if instance is seat]
+        mine = [instance for instance in self._standing.idle if instance is seat]
         return seat in self._granted or self._ask(self._turns, mine)
 
     def _ask(self, turns: Turns, instances: Sequence[Instance]) -> bool:
@@ -297,30 +265,30 @@ class Pool:
 
     def run(self, batch: Sequence[Work]) -> None:
         """Send a batch to an idle instance, or else to one with room to spare."""
-        ahead = not self._idle
-        instance = self._spare[0] if ahead else self._idle[-1]
+        standing = self._standing
+        ahead = not standing.idle
         if self._granted:
             instance = self._granted.pop()
+        else:
+            instance = standing.spare[0] if ahead else standing.next_idle()
         if not self._send(instance, batch, ahead):
             return
         if ahead:
-            self._ahead.append(self._spare.pop(0))
+            standing.sent_ahead()
         else:
-            self._idle.remove(instance)
-            self._spare.append(instance)
+            standing.sent(instance)
 
     def is_idle(self, seat: Seat) -> bool:
         """Whether this instance has nothing to do."""
-        return seat in self._idle
+        return seat in self._standing.idle
 
     def run_on(self, seat: Seat, batch: Sequence[Work]) -> None:
         """Send a batch to this instance, which is idle."""
-        instance = next(instance for instance in self._idle if instance is seat)
+        instance = next(instance for instance in self._standing.idle if instance is seat)
         if instance in self._granted:
             self._granted.remove(instance)
         if self._send(instance, batch, False):
-            self._idle.remove(instance)
-            self._spare.append(instance)
+            self._standing.sent(instance)
 
     def _send(self, instance: Instance, batch: Sequence[Work], ahead: bool) -> bool:
         """Send a batch; False when that cannot be done, and its requests are about to fail."""
@@ -341,7 +309,7 @@ class Pool:
 
     def cancel(self, work: Work) -> None:
         """The client has gone: have the request back if it has not begun, or tell its worker."""
-        for instance in self._ahead:
+        for instance in self._standing.ahead:
             if instance.is_newest(work):
                 if self._take_back(instance) and self._feeder is not None:
                     self._feeder.pump()
@@ -383,8 +351,7 @@ class Pool:
         batch = instance.take_back()
         if not batch:
             return False
-        self._ahead.remove(instance)
-        self._spare.append(instance)
+        self._standing.taken_back(instance)
         assert self._feeder is not None
         for work in reversed(batch):
             if work.cancelled:
@@ -397,8 +364,9 @@ class Pool:
         """Somebody has become idle: what waits runs, also what waits at a worker."""
         assert self._feeder is not None
         self._feeder.pump()
-        while self._idle and self._ahead:
-            if not any(self._take_back(instance) for instance in list(self._ahead)):
+        standing = self._standing
+        while standing.idle and standing.ahead:
+            if not any(self._take_back(instance) for instance in list(standing.ahead)):
                 return  # all of it has begun: the workers are about to say so
             self._feeder.pump()
 
@@ -409,7 +377,7 @@ class Pool:
         self._accounts.add_up_memory(self.instances)
         if instance in self._leaving or instance.recipe.passive:
             return
-        self._idle.append(instance)
+        self._standing.idle.append(instance)
         if self.watcher is not None:
             self.watcher.instance_ready(instance)
         if self._feeder is not None:
@@ -421,12 +389,7 @@ class Pool:
             self._turns.finished(instance)
         if instance.state is not WorkerState.READY or instance in self._leaving:
             return  # it is being stopped, and gets no more
-        if instance.load == 0:
-            self._spare.remove(instance)
-            self._idle.append(instance)
-        else:
-            self._ahead.remove(instance)
-            self._spare.append(instance)
+        self._standing.freed(instance)
         self._feed()
 
     def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
@@ -437,9 +400,7 @@ class Pool:
             self._turns.withdraw(instance)
             self._turns.finished(instance)
         self._accounts.add_up_memory(self.instances)
-        for standing in (self._idle, self._spare, self._ahead):
-            if instance in standing:
-                standing.remove(instance)
+        self._standing.remove((instance,))
         if self.watcher is not None:
             self.watcher.instance_lost(instance, reason)
         for work in reversed(orphans):

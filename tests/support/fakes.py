@@ -31,6 +31,7 @@ from tritonpy.supervisor.workers.pool import Feeder, Pool
 from tritonpy.supervisor.workers.process import Surroundings
 from tritonpy.supervisor.workers.recipe import Recipe
 from tritonpy.supervisor.workers.restarts import RestartPolicy
+from tritonpy.supervisor.workers.standing import Standing
 from tritonpy.supervisor.workers.states import WorkerState
 from tritonpy.supervisor.workers.turns import Turns
 from tritonpy.supervisor.workers.warmup import Sample
@@ -187,6 +188,7 @@ class FakeInstance(Instance):
         self.has_begun = False
         self.trims = 0
         self.is_pure = True
+        self.most_at_once = 1
         self.refuses: Exception | None = None
         self.fails: StatusError | None = None
         self.finalizes = True
@@ -198,6 +200,10 @@ class FakeInstance(Instance):
     @property
     def pure(self) -> bool:
         return self.is_pure
+
+    @property
+    def concurrency(self) -> int:
+        return self.most_at_once
 
     async def start(self) -> None:
         self.state = WorkerState.LOADING
@@ -220,7 +226,8 @@ class FakeInstance(Instance):
     def execute(self, batch: Sequence[Work], *, ahead: bool = False) -> None:
         if self.refuses is not None:
             raise self.refuses
-        assert ahead == bool(self.batches), "what is sent to a busy instance is sent ahead"
+        is_busy = len(self.batches) >= self.concurrency
+        assert ahead == is_busy, "what is sent to a busy instance is sent ahead"
         self.batches.append(list(batch))
 
     def take_back(self) -> Sequence[Work]:
@@ -229,9 +236,9 @@ class FakeInstance(Instance):
     def is_newest(self, work: Work) -> bool:
         return bool(self.batches) and work in self.batches[-1]
 
-    def finishes(self, *outputs: Tensor, error: StatusError | None = None) -> None:
-        """The oldest batch is executed and answered."""
-        batch = self.batches.pop(0)
+    def finishes(self, *outputs: Tensor, error: StatusError | None = None, which: int = 0) -> None:
+        """The oldest batch, or another one, is executed and answered."""
+        batch = self.batches.pop(which)
         self._tells.instance_freed(self)
         for work in batch:
             answer(work, error, outputs)
@@ -271,14 +278,18 @@ class FakePool(Pool):
         statistics: VersionStatistics,
         count: int = 1,
         turns: Turns | None = None,
+        concurrency: int = 1,
         **more: Any,
     ) -> None:
         recipes = [recipe(inputs, name=f"m_{number}", **more) for number in range(count)]
         nowhere: Surroundings = None  # type: ignore[assignment]
         super().__init__(nowhere, recipes, statistics)
         self.fakes = [FakeInstance(nowhere, one, self) for one in recipes]
+        for fake in self.fakes:
+            fake.most_at_once = concurrency
         self.instances = list[Instance](self.fakes)
         self._turns = turns
+        self._standing = Standing(one_at_a_time=turns is not None)
         self._join(self.fakes)
         #: What instances that are added fail with.
         self.fails: StatusError | None = None

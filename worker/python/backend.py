@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar, cast
 
 from ...ipc.errors import InternalError, StatusError, UnsupportedError
-from ..backend import Model, Request, RequestBackend, Response
+from ..backend import Finish, Model, Request, RequestBackend, Response
 from . import failures, model_file
 from .abandoned import Abandoned
 from .answer import Answer
+from .concurrency import most_executions
 from .errors import TritonModelException
 from .event_loop import EventLoop
 from .log import logger
@@ -31,8 +32,8 @@ _FORCE_CPU = "FORCE_CPU_ONLY_INPUT_TENSORS"
 class PythonBackend(RequestBackend):
     """One instance of a model that is written in Python.
 
-    `execute` runs in the worker's main thread. What the model sends by itself, from its own
-    threads or from the event loop, leaves through `Request.respond`.
+    `execute` runs in the worker's main thread, a coroutine of it on the event loop. What the model
+    sends by itself, from its own threads or from the event loop, leaves through `Request.respond`.
     """
 
     pure: ClassVar[bool] = False
@@ -43,6 +44,8 @@ class PythonBackend(RequestBackend):
         self._name = ""
         self._decoupled = False
         self._takes_device_tensors = False
+        #: How many coroutines of `execute` go on at once; None where the model does not say.
+        self._most_executions: int | None = None
         self._abandoned = Abandoned("")
         self._event_loop = EventLoop()
 
@@ -53,6 +56,11 @@ class PythonBackend(RequestBackend):
     def takes_device_tensors(self) -> bool:
         """Whether the model wants inputs where they lie."""
         return self._takes_device_tensors
+
+    @property
+    def concurrency(self) -> int:
+        """How many coroutines of `execute` the worker awaits at once."""
+        return self._most_executions or 1
 
     def describe(self, model: Model) -> dict[str, Any]:
         """Have the model complete its configuration, if it has `auto_complete_config`."""
@@ -85,6 +93,7 @@ class PythonBackend(RequestBackend):
                 raise InternalError(
                     f"Python model {model_file.path_of(model)} does not implement `execute` method."
                 )
+            self._most_executions = most_executions(model, python_class)
             python_model = python_class()
             if hasattr(python_model, "initialize"):
                 python_model.initialize(_arguments(model))
@@ -94,19 +103,46 @@ class PythonBackend(RequestBackend):
 
     def execute(self, requests: Sequence[Request]) -> list[Response | None]:
         """Run the model's `execute`; whatever goes wrong in it becomes the requests' error."""
-        decoupled, abandoned = self._decoupled, self._abandoned
-        received = [
-            ReceivedRequest(request, Answer(request, decoupled, abandoned)) for request in requests
-        ]
+        received = self._received(requests)
         try:
             returned = self._python_model.execute(received.copy())
             if type(returned) is not list and asyncio.iscoroutine(returned):
-                if decoupled:
+                if self._decoupled and self._most_executions is None:
                     return self._in_background(returned, received)
                 returned = self._event_loop.run(returned)
         except _FAILURES as error:
-            self._log_failure("Executing", error)
-            return self._failed(received, failures.summary(error))
+            return self._raised(received, error)
+        return self._answers(received, returned)
+
+    def begin(self, requests: Sequence[Request], done: Callable[[], None]) -> Finish:
+        """Have the model's `async def execute` go on while others begin."""
+        received = self._received(requests)
+        coroutine = self._python_model.execute(received.copy())
+        outcome = self._event_loop.spawn(coroutine, lambda _: done())
+        return functools.partial(self._finish, received, outcome)
+
+    def _finish(
+        self, received: list[ReceivedRequest], outcome: Future[Any]
+    ) -> list[Response | None]:
+        try:
+            returned = outcome.result()
+        except _FAILURES as error:
+            return self._raised(received, error)
+        return self._answers(received, returned)
+
+    def _received(self, requests: Sequence[Request]) -> list[ReceivedRequest]:
+        decoupled, abandoned = self._decoupled, self._abandoned
+        return [
+            ReceivedRequest(request, Answer(request, decoupled, abandoned)) for request in requests
+        ]
+
+    def _raised(
+        self, received: list[ReceivedRequest], error: BaseException
+    ) -> list[Response | None]:
+        self._log_failure("Executing", error)
+        return self._failed(received, failures.summary(error))
+
+    def _answers(self, received: list[ReceivedRequest], returned: Any) -> list[Response | None]:
         try:
             return self._taken(received, returned)
         except TritonModelException as error:

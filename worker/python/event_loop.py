@@ -26,10 +26,12 @@ class EventLoop:
         return self._submit(coroutine).result()
 
     def spawn(
-        self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Future[Any]], None]
-    ) -> None:
+        self, coroutine: Coroutine[Any, Any, T], done: Callable[[Future[T]], None]
+    ) -> Future[T]:
         """Run a coroutine in the background, and call `done` with its outcome."""
-        self._submit(coroutine).add_done_callback(done)
+        outcome = self._submit(coroutine)
+        outcome.add_done_callback(done)
+        return outcome
 
     def stop(self) -> None:
         """Cancel what still runs, and end the thread."""

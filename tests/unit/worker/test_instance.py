@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tritonpy.ipc.tensor import Span, Tensor, decode_bytes, encode_bytes
 from tritonpy.worker.backend import (
     Array,
     Backend,
+    Finish,
     Model,
     Request,
     RequestBackend,
@@ -31,6 +33,7 @@ from tritonpy.worker.backend import (
 from tritonpy.worker.inbox import Inbox
 from tritonpy.worker.instance import Instance
 from tritonpy.worker.memory import Memory
+from tritonpy.worker.ongoing import Ongoing
 
 ARENA = 4 * CHUNK_BYTES
 
@@ -77,6 +80,25 @@ class Requests(RequestBackend):
         return [self._answer(request) for request in requests]
 
 
+class Together(Requests):
+    """Executes several batches at once; a test ends them, one by one."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.done: list[Callable[[], None]] = []
+        self.refuses: Exception | None = None
+
+    @property
+    def concurrency(self) -> int:
+        return 4
+
+    def begin(self, requests: Sequence[Request], done: Callable[[], None]) -> Finish:
+        if self.refuses is not None:
+            raise self.refuses
+        self.done.append(done)
+        return partial(self.execute, requests)
+
+
 class Rig:
     """An instance with a backend of the test, and its supervisor's end."""
 
@@ -104,10 +126,22 @@ class Rig:
 
     def execute(self, *requests: messages.Request) -> Executed:
         """Have the batch arrive and run."""
-        self._peer.send(Execute(1, list(requests)))
+        executed = self.begin(1, *requests)
+        assert executed is not None, "it goes on"
+        return executed
+
+    def begin(self, batch: int, *requests: messages.Request) -> Executed | None:
+        """Have the batch arrive, and run unless it goes on."""
+        self._peer.send(Execute(batch, list(requests)))
         message = self._inbox.next_work()
         assert isinstance(message, Execute)
         return self.instance.execute(message)
+
+    def finish(self) -> Executed:
+        """Answer the batch whose execution was over next."""
+        ongoing = self._inbox.next_work()
+        assert isinstance(ongoing, Ongoing)
+        return self.instance.finish(ongoing)
 
     def answers(self, *requests: messages.Request) -> dict[int, messages.Response]:
         """Run the batch, and return its responses by their requests' keys."""
@@ -940,3 +974,87 @@ def test_a_request_may_be_put_back_instead_of_answered(rig: MakeRig) -> None:
     assert [response.key for response in executed.responses] == [1]
     assert executed.rescheduled == [2]
     assert running.inbox == NOTHING_OPEN
+
+
+# --- several batches at once ----------------------------------------------------------------------
+
+
+def copied(request: Request) -> Response:
+    return Response({"y": request.inputs["x"]})
+
+
+def test_batches_that_go_on_are_answered_in_the_order_in_which_they_end(rig: MakeRig) -> None:
+    backend = Together(copied)
+    running = rig(backend)
+    for batch in (1, 2, 3):
+        assert running.begin(batch, request(batch, row(batch))) is None
+    assert running.instance.ongoing == 3
+    assert backend.requests == []
+
+    for number in (2, 0, 1):
+        Background(backend.done[number]).result()
+        executed = running.finish()
+        (response,) = executed.responses
+        assert (executed.batch, response.key) == (number + 1, number + 1)
+        assert running.array(response).tolist() == [[number + 1.0] * 2]
+        assert executed.start_ns <= executed.input_end_ns <= executed.output_start_ns
+        assert executed.output_start_ns <= executed.end_ns
+
+    assert running.instance.ongoing == 0
+    assert running.inbox == NOTHING_OPEN
+
+
+def test_a_batch_that_ends_while_nothing_arrives_wakes_the_main_loop(rig: MakeRig) -> None:
+    backend = Together(copied)
+    running = rig(backend)
+    running.begin(1, request(1, row(1)))
+    waiting = Background(running.finish)
+
+    backend.done[0]()
+
+    executed = waiting.result()
+    assert isinstance(executed, Executed)
+    assert executed.batch == 1
+
+
+def test_what_cannot_be_read_of_a_batch_that_goes_on_is_answered_with_it(rig: MakeRig) -> None:
+    backend = Together(copied)
+    running = rig(backend)
+    broken = messages.Request(2, [Tensor("x", "FP32", (3,), memoryview(b"1234"))], ["y"])
+    running.begin(1, request(1, row(1)), broken)
+
+    backend.done[0]()
+    executed = running.finish()
+
+    answers = {response.key: response for response in executed.responses}
+    assert answers[1].error is None
+    assert error_of(answers[2])[0] == "INVALID_ARG"
+
+
+def test_an_execution_that_cannot_begin_is_answered_at_once(rig: MakeRig) -> None:
+    backend = Together(copied)
+    backend.refuses = RuntimeError("no loop")
+    running = rig(backend)
+
+    executed = running.begin(1, request(1, row(1)))
+
+    assert executed is not None
+    (response,) = executed.responses
+    assert error_of(response) == (
+        "INTERNAL",
+        "model 'm' version 3 failed: RuntimeError: no loop",
+    )
+    assert running.instance.ongoing == 0
+
+
+def test_a_batch_that_goes_on_may_be_put_back(rig: MakeRig) -> None:
+    def again(request: Request) -> None:
+        request.reschedule = True
+
+    backend = Together(again)
+    running = rig(backend)
+    running.begin(1, request(1, row(1)))
+
+    backend.done[0]()
+
+    assert running.finish().rescheduled == [1]

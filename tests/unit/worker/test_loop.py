@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from support.peers import Background, Peer
+from support.clients import eventually
+from support.peers import TIMEOUT, Background, Peer
 
 from tritonpy.ipc import messages
 from tritonpy.ipc.arena import CHUNK_BYTES
@@ -34,7 +37,16 @@ from tritonpy.ipc.messages import (
 )
 from tritonpy.ipc.tensor import Span, Tensor
 from tritonpy.worker import registry
-from tritonpy.worker.backend import Array, Backend, Model, TensorBackend
+from tritonpy.worker.backend import (
+    Array,
+    Backend,
+    Finish,
+    Model,
+    Request,
+    RequestBackend,
+    Response,
+    TensorBackend,
+)
 from tritonpy.worker.loop import Worker
 
 FILES = messages.ModelFiles("m", 3, "/models/m", "/models/m/3")
@@ -290,6 +302,54 @@ def test_batches_run_over_shared_memory_in_the_order_in_which_they_came(
         assert isinstance(output.data, Span)
         peer.send(Release([output.data.offset]))
     stop(peer, worker)
+
+
+def test_a_worker_that_is_told_to_stop_answers_first_what_goes_on(
+    peer: Peer, worker: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: queue.SimpleQueue[tuple[Request, Callable[[], None]]] = queue.SimpleQueue()
+
+    class Together(RequestBackend):
+        """Executes several batches at once; the test ends them."""
+
+        concurrency = 2
+
+        def load(self, model: Model) -> None:
+            pass
+
+        def unload(self) -> None:
+            pass
+
+        def execute(self, requests: Sequence[Request]) -> Sequence[Response | None]:
+            return [Response() for _ in requests]
+
+        def begin(self, requests: Sequence[Request], done: Callable[[], None]) -> Finish:
+            begun.put((requests[0], done))
+            return partial(self.execute, requests)
+
+    def backend_class(_name: str, _model: Model) -> type[Backend]:
+        return Together
+
+    monkeypatch.setattr(registry, "backend_class", backend_class)
+    peer.send(load())
+    loaded = peer.receive()
+    assert isinstance(loaded, Loaded)
+    assert loaded.concurrency == 2
+    for batch in (1, 2):
+        peer.send(Execute(batch, [messages.Request(batch, [], ["y"])]))
+    (first, end_first), (_, end_second) = [begun.get(timeout=TIMEOUT) for _ in range(2)]
+    peer.send(Stop())
+    peer.send(Trim())
+    peer.send(messages.Cancel([first.key]))
+    eventually(first.is_cancelled, "what was sent before has arrived as well")
+
+    end_second()
+    end_first()
+
+    executed = [peer.receive(), peer.receive()]
+    assert [one.batch for one in executed if isinstance(one, Executed)] == [2, 1]
+    assert peer.receive() == Stopped()
+    worker.result()
 
 
 def test_a_lifeline_that_is_cut_ends_the_worker(peer: Peer, worker: Background) -> None:

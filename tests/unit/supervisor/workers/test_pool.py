@@ -31,8 +31,9 @@ from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.request import InferResponse
 from tritonpy.supervisor.scheduling.scheduler import Seat, SequenceStep, Work
 from tritonpy.supervisor.telemetry.statistics import Duration, MemoryUsage, VersionStatistics
-from tritonpy.supervisor.workers.pool import PATIENCE
+from tritonpy.supervisor.workers.refusals import PATIENCE
 from tritonpy.supervisor.workers.states import WorkerState
+from tritonpy.supervisor.workers.turns import Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -40,10 +41,12 @@ pytestmark = pytest.mark.anyio
 class Bench:
     """A pool, its scheduler and somebody who asks."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, concurrency: int = 1, turns: Turns | None = None) -> None:
         self.inputs = InputArena(1, ARENA_BYTES, "test")
         self.statistics = VersionStatistics("m", 1)
-        self.pool = FakePool(self.inputs, self.statistics, count)
+        self.pool = FakePool(
+            self.inputs, self.statistics, count, concurrency=concurrency, turns=turns
+        )
         self.feeder = FakeFeeder()
         self.asker = Asker()
 
@@ -612,6 +615,110 @@ async def test_an_instance_that_takes_too_long_to_answer_is_ended(two: Bench) ->
     await pool.remove([pool.fakes[1]], 0.0, SOON)
     (answer,) = await two.asker.answers(1)
     assert isinstance(answer.error, UnavailableError)
+
+
+# --- several batches at once ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def several() -> Iterator[Bench]:
+    """Two instances that execute two batches at once."""
+    bench = Bench(2, concurrency=2)
+    yield bench
+    bench.inputs.close()
+
+
+async def test_an_instance_gets_as_many_batches_as_it_executes_at_once_and_none_ahead(
+    several: Bench,
+) -> None:
+    pool = several.ready().pool
+    rooms: list[tuple[int, int]] = [(pool.idle, pool.spare)]
+    for _ in range(4):
+        pool.run([several.asker.work()])
+        rooms.append((pool.idle, pool.spare))
+
+    assert rooms == [(2, 0), (2, 0), (2, 0), (1, 0), (0, 0)]
+    assert [fake.load for fake in pool.fakes] == [2, 2]
+
+
+async def test_the_instance_that_has_less_to_do_gets_the_next_batch(several: Bench) -> None:
+    pool = several.ready().pool
+    pool.run([several.asker.work()])
+    pool.run([several.asker.work()])
+
+    assert [fake.load for fake in pool.fakes] == [1, 1]
+    pool.fakes[0].finishes()
+    pool.run([several.asker.work()])
+    assert [fake.load for fake in pool.fakes] == [1, 1]
+
+
+async def test_an_instance_has_room_again_with_each_batch_that_ends_in_any_order(
+    several: Bench,
+) -> None:
+    pool = several.ready().pool
+    works = [several.asker.work(id=str(number)) for number in range(4)]
+    for work in works:
+        pool.run([work])
+    first = pool.fakes[0]
+    before = several.feeder.pumps
+
+    first.finishes(which=1)
+    rooms = [pool.idle]
+    first.finishes()
+    rooms.append(pool.idle)
+
+    assert rooms == [1, 1]
+    assert several.feeder.pumps == before + 2
+    assert [one.id for one in several.asker.responses] == ["3", "1"]
+
+
+async def test_all_batches_of_an_instance_that_dies_are_answered(several: Bench) -> None:
+    pool = several.ready().pool
+    for fake in pool.fakes:
+        fake.is_pure = False
+    for number in range(4):
+        pool.run([several.asker.work(id=str(number))])
+
+    pool.fakes[1].dies()
+
+    assert [one.id for one in several.asker.responses] == ["2", "0"]
+    assert all(isinstance(one.error, UnavailableError) for one in several.asker.responses)
+    assert pool.idle == 0
+    pool.fakes[1].becomes_ready()
+    assert pool.idle == 1
+
+
+async def test_a_turn_is_for_one_batch(anyio_backend: str) -> None:
+    bench = Bench(1, concurrency=4, turns=Turns())
+    pool = bench.ready().pool
+    assert pool.admits()
+
+    pool.run([bench.asker.work()])
+
+    assert (pool.idle, pool.spare) == (0, 0)
+    pool.fakes[0].finishes()
+    assert pool.idle == 1
+    bench.inputs.close()
+
+
+async def test_an_instance_that_leaves_gets_no_more_and_answers_all_that_it_has(
+    several: Bench,
+) -> None:
+    pool = several.ready().pool
+    for _ in range(4):
+        pool.run([several.asker.work()])
+    leaving = pool.fakes[0]
+    pool.set_aside([leaving])
+    removed = asyncio.ensure_future(pool.remove([leaving], SOON, SOON))
+
+    leaving.finishes()
+    await asyncio.sleep(0)
+    assert (pool.idle, removed.done()) == (0, False)
+    leaving.finishes()
+    await removed
+
+    assert pool.instances == [pool.fakes[1]]
+    assert len(several.asker.responses) == 2
 
 
 # --- schedulers that choose instances -------------------------------------------------------------
