@@ -37,12 +37,16 @@ class Instance(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ModelFiles(msgspec.Struct, frozen=True, array_like=True):
-    """Where a model lies: its name and version, its own folder and that of the version."""
+    """Where a model lies: its name and version, its own folder and that of the version.
+
+    `runtime` is the file of the python-based backend that runs it; "" for any other backend.
+    """
 
     name: str
     version: int
     directory: str
     version_directory: str
+    runtime: str = ""
 
 
 class Error(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):

@@ -18,6 +18,7 @@ import msgspec
 
 from .. import __version__
 from ..ipc.errors import InvalidArgumentError, StatusError
+from . import python_settings
 from .option_kinds import Value
 from .options import OPTIONS, SECTIONS, Option, default_text
 from .settings import Settings, check
@@ -97,7 +98,10 @@ def parse(arguments: Iterable[str], environment: Mapping[str, str] = os.environ)
         values.setdefault("metrics", {}).setdefault("address", values["http"]["address"])
     if environment.get(_ESCAPE_VARIABLE) == "0":
         values.setdefault("log", {})["escape"] = False
+    python = values.get("workers", {}).get("backend_config", {}).get("python", {})
+    values["notices"] += tuple(python_settings.unknown(python))
     settings = msgspec.convert(values, Settings)
+    python_settings.start_timeout("python", python, settings.workers.start_timeout_secs)
     check(settings)
     return settings
 

@@ -195,8 +195,8 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
         Option(
             "backend-directory",
             kinds.FOLDER,
-            "Folder of additional backends.",
-            default="/opt/tritonserver/backends",
+            "Folder of python-based backends, each model.py in a folder of the backend's name.",
+            "workers.backend_directory",
         ),
         Option(
             "repoagent-directory",

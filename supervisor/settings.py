@@ -199,7 +199,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `arena_byte_size` is the size of one shared-memory arena, 0 for half of the machine's memory;
     an arena is sparse and costs only what is in use. `start_timeout_secs` bounds the time until a
     new worker says hello, not the loading of its model. `backend_config` maps a backend's name, or
-    "" for all of them, to its settings. `rate_limit` says whether instances wait for the resources
+    "" for all of them, to its settings; python-based backends lie in folders of
+    `backend_directory`. `rate_limit` says whether instances wait for the resources
     of their models, of which there is as much as `rate_limit_resources` say. `host_policies` say on
     which cores and with memory of which NUMA node they run.
     """
@@ -207,6 +208,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     arena_byte_size: int = 0
     start_timeout_secs: int = 60
     backend_config: dict[str, dict[str, str]] = {}
+    backend_directory: str = "/opt/tritonserver/backends"
     rate_limit: RateLimit = "off"
     rate_limit_resources: tuple[str, ...] = ()
     host_policies: tuple[str, ...] = ()

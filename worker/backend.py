@@ -30,7 +30,8 @@ class Model:
     `config` is the configuration in Triton's JSON form (proto field names; maps as objects; 64-bit
     integers as numbers), complete when `Backend.load` sees it. `directory` is the model's folder,
     `version_directory` that of the version; both are absolute. `backend_config` holds the values
-    of `--backend-config` for this backend.
+    of `--backend-config` for this backend. `runtime` is the file of a python-based backend, which
+    runs the model; "" for any other backend.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Model:
     config: dict[str, Any]
     instance: Instance
     backend_config: Mapping[str, str]
+    runtime: str = ""
 
     def parameter(self, key: str) -> str | None:
         """The string value of one of the configuration's `parameters`, or None when absent."""

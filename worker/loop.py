@@ -212,4 +212,5 @@ def _model(message: Describe | Load) -> Model:
         json.loads(message.config),
         message.instance,
         backend_config,
+        message.files.runtime,
     )

@@ -6,57 +6,42 @@ import importlib
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..ipc.errors import (
-    InternalError,
-    InvalidArgumentError,
-    StatusError,
-    UnavailableError,
-    UnsupportedError,
-)
+from ..ipc.backend_names import BUILT_IN, entry_point
+from ..ipc.errors import InternalError, StatusError, UnavailableError
 from .backend import Backend
 
 if TYPE_CHECKING:
     from .backend import Model
 
-#: Other packages offer a backend under this entry point group: its name, and its Backend class.
-ENTRY_POINTS = "tritonpy.backends"
-
 _PACKAGE = "tritonpy-supervisor"
 
 
 class _Entry(NamedTuple):
-    """Where a backend lives. `extra` installs its framework; "" when it needs none."""
+    """Where a backend lives."""
 
     module: str
     name: str
-    extra: str
 
 
-_BACKENDS: dict[str, _Entry] = {
-    "onnxruntime": _Entry(".backends.onnxruntime", "OnnxRuntimeBackend", "cpu"),
-    "pytorch": _Entry(".backends.pytorch", "PyTorchBackend", "torch"),
-    "python": _Entry(".python.backend", "PythonBackend", ""),
-    "identity": _Entry(".backends.reference", "IdentityBackend", ""),
-    "repeat": _Entry(".backends.reference", "RepeatBackend", ""),
-    "square": _Entry(".backends.reference", "SquareBackend", ""),
-}
-
-#: Backends of Triton that have their place here, with the extra that will bring them.
-_PLANNED: dict[str, str] = {
-    "tensorrt": "tensorrt",
-    "tensorflow": "tensorflow",
-    "openvino": "openvino",
+#: Those that are built in, by their names.
+BACKENDS: dict[str, _Entry] = {
+    "onnxruntime": _Entry(".backends.onnxruntime", "OnnxRuntimeBackend"),
+    "pytorch": _Entry(".backends.pytorch", "PyTorchBackend"),
+    "python": _Entry(".python.backend", "PythonBackend"),
+    "identity": _Entry(".backends.reference", "IdentityBackend"),
+    "repeat": _Entry(".backends.reference", "RepeatBackend"),
+    "square": _Entry(".backends.reference", "SquareBackend"),
 }
 
 
 def backend_class(name: str, model: Model) -> type[Backend]:
-    """Import the class of a backend; `model` is only named in errors.
+    """Import the class of a backend; `model` is what it is for.
 
-    Raises UnavailableError with the command to install what is missing, UnsupportedError for a
-    backend of Triton that this version does not have, InvalidArgumentError for any other
-    name.
+    A model with a `runtime` is run by that file, which is Python whatever the backend is called.
+    The supervisor has seen to it that the name is that of some backend. Raises UnavailableError
+    with the command to install what is missing.
     """
-    entry = _BACKENDS.get(name)
+    entry = BACKENDS["python"] if model.runtime else BACKENDS.get(name)
     if entry is None:
         return _third_party(name, model)
     if name == "onnxruntime":
@@ -64,22 +49,25 @@ def backend_class(name: str, model: Model) -> type[Backend]:
     try:
         found = getattr(importlib.import_module(entry.module, __package__), entry.name)
     except ImportError as error:
-        raise _not_importable(name, entry, model, error) from error
+        raise _not_importable(name, model, error) from error
     return _checked(name, model, found)
 
 
 def _third_party(name: str, model: Model) -> type[Backend]:
-    for point in metadata.entry_points(group=ENTRY_POINTS):
-        if point.name == name:
-            try:
-                found = point.load()
-            except (ImportError, AttributeError) as error:
-                raise UnavailableError(
-                    f"backend '{name}' of model '{model.name}' is not available: "
-                    f"'{point.value}' cannot be imported: {error}"
-                ) from error
-            return _checked(name, model, found)
-    raise _not_known(name, model)
+    point = entry_point(name)
+    if point is None:
+        raise InternalError(
+            f"backend '{name}' of model '{model.name}' is not available: the package that brings "
+            "it is not installed any more"
+        )
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UnavailableError(
+            f"backend '{name}' of model '{model.name}' is not available: "
+            f"'{point.value}' cannot be imported: {error}"
+        ) from error
+    return _checked(name, model, found)
 
 
 def _checked(name: str, model: Model, found: object) -> type[Backend]:
@@ -90,26 +78,12 @@ def _checked(name: str, model: Model, found: object) -> type[Backend]:
     )
 
 
-def _not_known(name: str, model: Model) -> StatusError:
-    extra = _PLANNED.get(name)
-    if extra is not None:
-        return UnsupportedError(
-            f"backend '{name}' of model '{model.name}' is not available: this version of "
-            f"{_PACKAGE} has no {name} backend yet. From the version on that has it, "
-            f"install it by: pip install '{_PACKAGE}[{extra}]'"
-        )
-    return InvalidArgumentError(
-        f"backend '{name}' of model '{model.name}' is not available: unable to find backend "
-        f"library for backend '{name}'. This server has {', '.join(sorted(_BACKENDS))}; "
-        f"a package that brings another one registers it in the entry point group '{ENTRY_POINTS}'"
-    )
-
-
-def _not_importable(name: str, entry: _Entry, model: Model, error: ImportError) -> StatusError:
+def _not_importable(name: str, model: Model, error: ImportError) -> StatusError:
     sentence = f"backend '{name}' of model '{model.name}' is not available: {error}"
-    if not entry.extra:
+    extra = BUILT_IN.get(name, "")
+    if not extra:
         return InternalError(sentence)
-    extra = "gpu" if name == "onnxruntime" and model.instance.kind == "GPU" else entry.extra
+    extra = "gpu" if name == "onnxruntime" and model.instance.kind == "GPU" else extra
     return UnavailableError(f"{sentence}. Install it by: pip install '{_PACKAGE}[{extra}]'")
 
 

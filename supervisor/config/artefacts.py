@@ -75,7 +75,9 @@ def complete_from_files(
         return config
     if config.platform:
         return msgspec.structs.replace(config, backend=_backend_of(config, source))
-    return msgspec.structs.replace(config, backend=_backend_in_name(model, version_directory))
+    backend = _backend_in_name(model, version_directory)
+    filename = config.default_model_filename or f"model.{backend}"
+    return msgspec.structs.replace(config, backend=backend, default_model_filename=filename)
 
 
 def _filled(config: ModelConfig, artefact: Artefact) -> ModelConfig:

@@ -58,7 +58,8 @@ def backend(config: ModelConfig) -> Iterator[Problem]:
 def name(config: ModelConfig) -> Iterator[Problem]:
     """A Python model's name holds no character that means something to a shell."""
     found = sorted(_UNSAFE.intersection(config.name))
-    if config.backend == "python" and found:
+    is_python = config.backend == "python" or config.runtime.endswith(".py")
+    if is_python and found:
         yield Problem(
             ("name",),
             f"the name of a Python model contains {' '.join(found)}, which is not allowed",

@@ -15,8 +15,9 @@ from ...ipc.errors import InvalidArgumentError, StatusError
 from ..repository.given import GivenFolder
 from ..settings import ModelControlSettings
 from .entry import UNLOADED, Entry, Version
-from .loader import Loader, Plan
+from .loader import Loader
 from .model import ServedVersion
+from .preparation import Plan
 from .states import VersionEvent, VersionState
 from .tasks import Tasks
 

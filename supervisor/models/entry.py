@@ -12,8 +12,8 @@ from ..repository import poller
 from .identifier import ModelIdentifier
 from .index import ModelIndex
 from .load_request import LoadRequest
-from .loader import Plan
 from .model import ServedVersion
+from .preparation import Plan
 from .scale import Scale
 from .states import VersionEvent, VersionState, transition
 from .traffic import Traffic, TrafficRule, TrafficStatus

@@ -17,7 +17,7 @@ from .deployer import Deployer
 from .entry import Entry
 from .identifier import ModelIdentifier
 from .load_request import LoadRequest
-from .loader import Plan
+from .preparation import Plan
 from .traffic import configured_rule
 
 log = logging.getLogger(__name__)

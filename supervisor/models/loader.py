@@ -15,20 +15,18 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ...ipc.errors import InternalError
 from ...ipc.messages import Instance as InstanceMessage
 from ...ipc.messages import ModelFiles
+from .. import python_settings
 from ..cache.cache import ResponseCache
 from ..config import defaults, parse
 from ..config.diff import applied
-from ..config.locate import Source
 from ..config.schema import ModelConfig
-from ..config.validate import validate
 from ..memory.buffers import InputArena
-from ..repository.given import GivenFolder
 from ..scheduling.dynamic import DynamicScheduler
 from ..scheduling.rate_limiter import Demand
 from ..settings import Settings
@@ -50,7 +48,7 @@ from . import generation
 from .cached_answers import CachedAnswers
 from .ensembles import FindVersion, is_ensemble, serve_ensemble
 from .model import ServedVersion, scheduler_of
-from .scale import with_counts
+from .preparation import Plan, Prepared, check, completed, prepare, read_labels
 from .warmup import read_samples
 
 log = logging.getLogger(__name__)
@@ -60,28 +58,6 @@ _arena_numbers = itertools.count(1)
 
 #: How long a worker that failed to load may take to exit before it is killed (seconds).
 _STOP_TIMEOUT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be loaded: a version of a model, and the configuration as far as it is known."""
-
-    name: str
-    version: int
-    directory: str
-    config: ModelConfig
-    source: Source
-    #: The folder that was made for this load alone, where that is where the model lies.
-    given: GivenFolder | None = None
-    #: The repository that it lies in, with namespacing; else "".
-    namespace: str = ""
-    #: How many instances groups are to have in place of what the configuration says.
-    counts: Mapping[str, int] = field(default_factory=dict[str, int])
-
-    @property
-    def version_directory(self) -> str:
-        """The folder of the version."""
-        return os.path.join(self.directory, str(self.version))
 
 
 class Loader:
@@ -115,20 +91,15 @@ class Loader:
         if is_ensemble(plan.config):
             return await self._load_ensemble(plan)
         started = time.monotonic_ns()
-        config = _completed(plan.config, plan)
-        # What can be checked already is checked before a process is started for it.
-        if not _needs_description(config, self._settings):
-            self._validate(config, plan)
-        instances = defaults.instances(config)
-        if not instances:  # groups on GPUs, where there are none: the check says so
-            self._validate(config, plan)
+        prepared = await self._prepare(plan)
+        instances = defaults.instances(prepared.config)
         await self._check_gpus(instances)
         self._check_demands(instances)
         inputs = self._input_arena(plan)
         on_cpu = sum(instance.kind == "CPU" for instance in instances)
         threads = self._shares.join(on_cpu)
         statistics = VersionStatistics(plan.name, plan.version)
-        recipes = [self._recipe(plan, config, found, threads, inputs) for found in instances]
+        recipes = [self._recipe(plan, prepared, found, threads, inputs) for found in instances]
         pool = Pool(self._surroundings, recipes, statistics, self._turns)
 
         def dissolve() -> None:
@@ -136,7 +107,7 @@ class Loader:
             inputs.close()
 
         try:
-            config, served = await self._start(plan, config, pool, inputs, statistics)
+            config, served = await self._start(plan, prepared, pool, inputs, statistics)
         except BaseException:
             await pool.stop(_STOP_TIMEOUT)
             dissolve()
@@ -150,7 +121,7 @@ class Loader:
         """Serve an ensemble, which has nothing of its own to load but the names of its classes."""
         config = defaults.normalise(plan.config, ())
         self._validate(config, plan)
-        labels = await asyncio.to_thread(_read_labels, plan, config)
+        labels = await asyncio.to_thread(read_labels, plan, config)
         inputs = self._input_arena(plan)
         statistics = VersionStatistics(plan.name, plan.version)
         try:
@@ -180,10 +151,12 @@ class Loader:
         if is_ensemble(served.config):
             served.config = applied(served.config, plan.config)
             return []
-        config = _completed(applied(served.config, plan.config), plan)
-        self._validate(config, plan)
+        prepared = await self._prepare(replace(plan, config=applied(served.config, plan.config)))
+        config = prepared.config
+        if prepared.is_incomplete:
+            self._validate(config, plan)
         wanted = defaults.instances(config)
-        recipes = [self._recipe(plan, config, found, 1, served.inputs) for found in wanted]
+        recipes = [self._recipe(plan, prepared, found, 1, served.inputs) for found in wanted]
         pool = pool_of(served)
         # What was given up for good stands for nothing: it goes, and another one is started.
         ended = [instance for instance in pool.staying if instance.state in ENDED]
@@ -196,7 +169,7 @@ class Loader:
         threads = self._shares.join(on_cpu)
         try:
             await pool.add(
-                [self._recipe(plan, config, wanted[i], threads, served.inputs) for i in added],
+                [self._recipe(plan, prepared, wanted[i], threads, served.inputs) for i in added],
                 parse.to_json(config),
                 samples,
             )
@@ -223,18 +196,19 @@ class Loader:
     async def _start(
         self,
         plan: Plan,
-        config: ModelConfig,
+        prepared: Prepared,
         pool: Pool,
         inputs: InputArena,
         statistics: VersionStatistics,
     ) -> tuple[ModelConfig, ServedVersion]:
         first = await pool.start_first()
-        if _needs_description(config, self._settings):
+        config = prepared.config
+        if prepared.is_incomplete:
             described = await first.describe(parse.to_json(config))
             config = parse.from_json(described, f"the completed configuration of '{plan.name}'")
-            config = _completed(config, plan)
+            config = completed(config, plan)
             self._validate(config, plan)
-        labels = await asyncio.to_thread(_read_labels, plan, config)
+        labels = await asyncio.to_thread(read_labels, plan, config)
         scheduler = scheduler_of(config, plan.version, pool)
         answers = await self._answers(plan, config, inputs, statistics)
         if answers is not None and isinstance(scheduler, DynamicScheduler):
@@ -296,19 +270,30 @@ class Loader:
                 f"{error.strerror}; see --arena-byte-size"
             ) from None
 
+    async def _prepare(self, plan: Plan) -> Prepared:
+        prepared = await asyncio.to_thread(prepare, plan, self._settings)
+        for warning in prepared.warnings:
+            log.warning("%s", warning)
+        return prepared
+
     def _validate(self, config: ModelConfig, plan: Plan) -> None:
-        for warning in validate(config, plan.source, devices.usable_gpus(config.backend)):
+        for warning in check(config, plan):
             log.warning("%s", warning)
 
     def _recipe(
         self,
         plan: Plan,
-        config: ModelConfig,
+        prepared: Prepared,
         instance: defaults.Instance,
         threads: int,
         inputs: InputArena,
     ) -> Recipe:
         workers = self._settings.workers
+        backend = prepared.config.backend
+        settings = workers.backend(backend)
+        start_timeout = workers.start_timeout_secs
+        if backend == "python" or prepared.runtime.file:
+            start_timeout = python_settings.start_timeout(backend, settings, start_timeout)
         policy = self._host_policies.get(instance.host_policy, HostPolicy())
         if policy.cores:
             threads = min(threads, len(policy.cores))
@@ -320,14 +305,23 @@ class Loader:
             else devices.visible_devices(instance.gpu, os.environ)
         )
         return Recipe(
-            files=ModelFiles(plan.name, plan.version, plan.directory, plan.version_directory),
+            files=ModelFiles(
+                plan.name,
+                plan.version,
+                plan.directory,
+                plan.version_directory,
+                prepared.runtime.file,
+            ),
             # A worker that sees a single GPU knows it as number 0.
             instance=InstanceMessage(instance.name, instance.kind, 0, threads, numa_node),
             environment=worker_environment(visible_devices=visible, threads=threads),
-            backend_config=workers.backend(config.backend),
+            backend_config={
+                "backend-directory": os.path.abspath(workers.backend_directory),
+                **settings,
+            },
             inputs=inputs,
             output_arena_size=workers.arena_bytes,
-            start_timeout=float(workers.start_timeout_secs),
+            start_timeout=float(start_timeout),
             restart_policy=RestartPolicy(),
             demand=_demand(instance),
             host_policy=policy,
@@ -342,39 +336,6 @@ def pool_of(served: ServedVersion) -> Pool:
     return served.pool
 
 
-def _completed(config: ModelConfig, plan: Plan) -> ModelConfig:
-    """A configuration with all defaults, and with the counts that the plan has in their place."""
-    gpus = devices.usable_gpus(config.backend)
-    return with_counts(defaults.normalise(config, gpus), plan.counts)
-
-
 def _demand(instance: defaults.Instance) -> Demand:
     """What an instance needs of the rate limiter's resources; the CPU counts as device 0."""
     return Demand.of(instance.group.rate_limiter, instance.gpu or 0)
-
-
-def _needs_description(config: ModelConfig, settings: Settings) -> bool:
-    """Whether the worker is asked to complete the configuration.
-
-    A python model is always asked, because only it knows whether it wants to say something.
-    """
-    if settings.models.strict_config:
-        return False
-    return config.backend == "python" or not config.input or not config.output
-
-
-def _read_labels(plan: Plan, config: ModelConfig) -> dict[str, list[str]]:
-    """The label files of all outputs that have one. Blocking."""
-    labels: dict[str, list[str]] = {}
-    for output in config.output:
-        if output.label_filename:
-            path = os.path.join(plan.directory, output.label_filename)
-            try:
-                with open(path, encoding="utf-8") as file:
-                    labels[output.name] = file.read().splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise InternalError(
-                    f"model '{plan.name}': the label file '{output.label_filename}' of output "
-                    f"'{output.name}' cannot be read: {error}"
-                ) from None
-    return labels

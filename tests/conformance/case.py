@@ -126,12 +126,19 @@ Step = Case | Settled | Counted | Meanwhile
 class Setup:
     """How a server is started: a repository of repositories.py and more arguments.
 
-    `folders` are those of the repository that are repositories by themselves, if it is none.
+    `folders` are those of the repository that are repositories by themselves, if it is none, and
+    `backends` the one that holds python-based backends.
     """
 
     repository: str
     arguments: Sequence[str] = ()
     folders: Sequence[str] = ()
+    backends: str = ""
+
+    def options(self, repository: Path) -> list[str]:
+        """The arguments that the server is given beside its repositories."""
+        backends = [f"--backend-directory={repository / self.backends}"] if self.backends else []
+        return [*backends, *self.arguments]
 
     def repositories(self, repository: Path) -> list[Path]:
         """The repositories that the server is given."""

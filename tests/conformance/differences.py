@@ -590,6 +590,11 @@ _DECIDED = {
         "a plain load after one with a configuration loads what lies on the disk",
         replaced=(r"\[-1,4\]", "[4]"),
     ),
+    "python-based backends: load of_native": Difference(
+        Kind.DECIDED,
+        "a worker loads no C++ backends",
+        replaced=("Not found: <reason>", "Unsupported: <reason>"),
+    ),
     **_decided(
         "models can be listed",
         {

@@ -56,7 +56,10 @@ def _record(triton: Any, setup: Setup) -> Iterator[tuple[Area, str]]:
         REPOSITORIES[setup.repository](repository)
         launch = servers.triton_launch(triton, setup.repositories(repository))
         caches = f"--cache-directory={triton.server.path.parents[1] / 'caches'}"
-        launch = replace(launch, command=[*launch.command, caches, *setup.arguments])
+        if setup.backends:  # where the real server looks for its own ones too
+            for own in triton.backends.iterdir():
+                (repository / setup.backends / own.name).symlink_to(own)
+        launch = replace(launch, command=[*launch.command, caches, *setup.options(repository)])
         with servers.Server(launch, Path(folder, "log")) as server:
             http = ("127.0.0.1", server.ports["http"])
             player = Player(http, server.address("grpc"), repository)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .backend_folders import python_based
 from .model_files import DATATYPES, FLOAT, config, write_model
 from .shaped_models import shaped
 
@@ -367,5 +368,6 @@ REPOSITORIES: dict[str, Callable[[Path], None]] = {
         cached,
         ensembles,
         shaped,
+        python_based,
     )
 }

@@ -27,7 +27,7 @@ SETUPS = list(dict.fromkeys(area.setup for area in AREAS))
 def test_answers_are_the_recorded_ones(setup: Setup, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     REPOSITORIES[setup.repository](repository)
-    with serving(*setup.repositories(repository), arguments=setup.arguments) as server:
+    with serving(*setup.repositories(repository), arguments=setup.options(repository)) as server:
         player = Player(("127.0.0.1", server.ports["http"]), server.grpc, repository)
         found = [
             complaint

@@ -19,8 +19,9 @@ from tritonpy.supervisor.config.defaults import normalise
 from tritonpy.supervisor.config.schema import ModelConfig, ModelInput, ModelOutput
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.models.cached_answers import CachedAnswers
-from tritonpy.supervisor.models.loader import Loader, Plan
+from tritonpy.supervisor.models.loader import Loader
 from tritonpy.supervisor.models.model import ServedVersion, scheduler_of
+from tritonpy.supervisor.models.preparation import Plan
 from tritonpy.supervisor.models.scale import with_counts
 from tritonpy.supervisor.request import FailureReason, InferRequest, InferResponse
 from tritonpy.supervisor.scheduling.dynamic import DynamicScheduler

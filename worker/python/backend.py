@@ -268,8 +268,8 @@ def _class_of(value: object) -> str:
 
 
 def _arguments(model: Model) -> dict[str, str]:
-    """What `initialize` is given: all of it text."""
-    return {
+    """What `initialize` is given: all of it text; beyond Triton, a backend's own settings too."""
+    arguments = {
         "model_config": json.dumps(model.config),
         "model_instance_kind": model.instance.kind,
         "model_instance_name": model.instance.name,
@@ -278,6 +278,9 @@ def _arguments(model: Model) -> dict[str, str]:
         "model_version": str(model.version),
         "model_name": model.name,
     }
+    if model.runtime:
+        arguments["backend_config"] = json.dumps(dict(model.backend_config))
+    return arguments
 
 
 def _load_failure(model: Model, error: BaseException) -> StatusError:
@@ -285,7 +288,7 @@ def _load_failure(model: Model, error: BaseException) -> StatusError:
     if isinstance(error, StatusError):
         return error
     logger.error("Loading model '%s' failed:\n%s", model.name, failures.story(error))
-    return InternalError(failures.summary_with_place(error, model.directory))
+    return InternalError(failures.summary_with_place(error, model_file.folder_of(model)))
 
 
 def _refuse_unsupported(model: Model) -> None:

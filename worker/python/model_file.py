@@ -1,4 +1,8 @@
-"""A model's model.py: found, imported, and its class."""
+"""The Python file that runs a model: found, imported, and its class.
+
+It is the model's own model.py; for a python-based backend it is the backend's, and the model's
+folders hold whatever the backend makes of them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -20,8 +25,8 @@ _UTILS = "triton_python_backend_utils"
 
 
 def path_of(model: Model) -> str:
-    """Where the model's file is: `default_model_filename` in the version's folder, or model.py."""
-    return os.path.join(
+    """Where the file is: the backend's, or `default_model_filename` in the version's folder."""
+    return model.runtime or os.path.join(
         model.version_directory, model.config.get("default_model_filename") or _FILE
     )
 
@@ -45,27 +50,51 @@ def model_class(model: Model) -> Any:
     return found
 
 
+def folder_of(model: Model) -> str:
+    """Where the code lies that the file belongs to: the model's folder, or the backend's."""
+    return os.path.dirname(model.runtime) if model.runtime else model.directory
+
+
 def _extend_path(model: Model) -> None:
-    """Let the model import what lies beside it: in its version, its own folder, the backend's."""
-    folders = [model.version_directory, model.directory]
+    """Let the file import what lies beside it: in its version, its model, the backend's folder."""
+    folders = [folder_of(model)] if model.runtime else [model.version_directory, model.directory]
     backends = model.backend_config.get("backend-directory")
-    if backends:
+    if backends and os.path.isdir(os.path.join(backends, "python")):
         folders.append(os.path.join(backends, "python"))
     sys.path.extend(folder for folder in folders if folder not in sys.path)
 
 
 def _import(model: Model, path: str) -> ModuleType:
-    """Import the file as `<version>.<file>`, so that its relative imports work.
-
-    The package is made here rather than searched for: a folder "1" may lie anywhere on the path.
+    """Import the file: a backend's by its own name, `model`, and a model's as a part of its
+    version, `1.model`, so that its relative imports work.
     """
-    package = str(model.version)
-    if package not in sys.modules:
-        _make_package(package, model.version_directory)
     stem, extension = os.path.splitext(os.path.basename(path))
     if extension != ".py":
         raise InternalError(f"Model name must end with '.py'. Model name is \"{stem}{extension}\".")
+    if model.runtime:
+        return _import_from(stem, path)
+    # The package is made here rather than searched for: a folder "1" may lie anywhere on the path.
+    package = str(model.version)
+    if package not in sys.modules:
+        _make_package(package, model.version_directory)
     return importlib.import_module(f"{package}.{stem}")
+
+
+def _import_from(name: str, path: str) -> ModuleType:
+    """Import this very file, once: another module of that name may lie anywhere on the path."""
+    found = sys.modules.get(name)
+    if found is not None:
+        if getattr(found, "__file__", None) == path:
+            return found
+        raise InternalError(
+            f"Python model {path} has the name of a module that the worker uses itself; rename it"
+        )
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _execute(spec, module)
+    return module
 
 
 def _make_package(name: str, folder: str) -> None:
@@ -79,10 +108,15 @@ def _make_package(name: str, folder: str) -> None:
     assert spec is not None
     package = importlib.util.module_from_spec(spec)
     package.__path__ = [folder]
-    sys.modules[name] = package
+    _execute(spec, package)
+
+
+def _execute(spec: ModuleSpec, module: ModuleType) -> None:
+    """Run a module's file, if it has one; a module that fails is not left behind."""
+    sys.modules[spec.name] = module
     if spec.loader is not None:
         try:
-            spec.loader.exec_module(package)
+            spec.loader.exec_module(module)
         except BaseException:
-            del sys.modules[name]
+            del sys.modules[spec.name]
             raise

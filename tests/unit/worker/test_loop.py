@@ -234,8 +234,8 @@ def test_a_backend_that_does_not_exist_is_a_failed_load(peer: Peer, worker: Back
     message = peer.receive()
 
     assert isinstance(message, LoadFailed)
-    assert message.error.code == "INVALID_ARG"
-    assert "unable to find backend library for backend 'nonesuch'" in message.error.message
+    assert message.error.code == "INTERNAL"
+    assert "backend 'nonesuch' of model" in message.error.message
     worker.result()
 
 

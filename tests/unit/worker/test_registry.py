@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from importlib import metadata
 from types import SimpleNamespace
@@ -9,13 +10,10 @@ from typing import Any
 
 import pytest
 
-from tritonpy.ipc.errors import (
-    InternalError,
-    InvalidArgumentError,
-    UnavailableError,
-    UnsupportedError,
-)
+from tritonpy.ipc.backend_names import BUILT_IN
+from tritonpy.ipc.errors import InternalError, UnavailableError
 from tritonpy.ipc.messages import Instance
+from tritonpy.worker import registry
 from tritonpy.worker.backend import Model
 from tritonpy.worker.backends import reference
 from tritonpy.worker.registry import backend_class
@@ -66,22 +64,19 @@ def test_onnxruntime_is_found_by_name() -> None:
     assert backend_class("onnxruntime", model()).__name__ == "OnnxRuntimeBackend"
 
 
-@pytest.mark.parametrize("name", ["tensorrt", "tensorflow", "openvino"])
-def test_a_backend_that_does_not_exist_yet_names_its_extra(name: str) -> None:
-    with pytest.raises(UnsupportedError) as raised:
-        backend_class(name, model())
-    message = raised.value.message
-    assert f"backend '{name}' of model 'm' is not available" in message
-    assert f"no {name} backend yet" in message
-    assert f"pip install 'tritonpy-supervisor[{name}]'" in message
+def test_every_backend_that_is_built_in_has_a_class() -> None:
+    assert set(registry.BACKENDS) == set(BUILT_IN)
 
 
-def test_an_unknown_backend_lists_the_known_ones() -> None:
-    with pytest.raises(InvalidArgumentError) as raised:
-        backend_class("nonesuch", model())
-    message = raised.value.message
-    assert "unable to find backend library for backend 'nonesuch'" in message
-    assert "identity, onnxruntime, python, pytorch, repeat, square" in message
+def test_a_model_with_a_runtime_is_run_by_python_whatever_its_backend_is_called() -> None:
+    given = dataclasses.replace(model(), runtime="/backends/mine/model.py")
+    assert backend_class("mine", given).__name__ == "PythonBackend"
+
+
+def test_a_backend_whose_package_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, "other", lambda: reference.IdentityBackend)
+    with pytest.raises(InternalError, match=r"'mine' of model 'm'.*not installed any more"):
+        backend_class("mine", model())
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from tritonpy.ipc.errors import (
 )
 from tritonpy.supervisor.models.catalogue import Catalogue
 from tritonpy.supervisor.models.identifier import ModelIdentifier
-from tritonpy.supervisor.models.loader import Loader, Plan, pool_of
+from tritonpy.supervisor.models.loader import Loader, pool_of
 from tritonpy.supervisor.models.model import ServedVersion
+from tritonpy.supervisor.models.preparation import Plan
 from tritonpy.supervisor.request import InferResponse
 from tritonpy.supervisor.settings import ModelControlSettings, Settings, WorkerSettings
 from tritonpy.supervisor.workers import devices
