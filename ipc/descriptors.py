@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 
 _NUMBER = struct.Struct("<Q")
 _DESCRIPTOR = struct.Struct("i")
@@ -23,11 +24,12 @@ def send_descriptor(lifeline: socket.socket, number: int, descriptor: int) -> No
 
 
 class DescriptorInbox:
-    """The receiving end, which hands descriptors out by number in any order."""
+    """The receiving end, which hands descriptors out by number in any order, to any thread."""
 
     def __init__(self, lifeline: socket.socket) -> None:
         self._lifeline = lifeline
         self._arrived: dict[int, int] = {}
+        self._lock = threading.Lock()
 
     def take(self, number: int) -> int:
         """Wait for the descriptor of this number and hand it over; the caller closes it.
@@ -35,6 +37,10 @@ class DescriptorInbox:
         Raises ConnectionError when the supervisor is gone, and OSError when this process may not
         have another descriptor.
         """
+        with self._lock:
+            return self._take(number)
+
+    def _take(self, number: int) -> int:
         while number not in self._arrived:
             # Not by recv_fds, which forgets its flags: a program that the model starts must not
             # inherit the descriptor.

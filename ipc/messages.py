@@ -66,6 +66,20 @@ def error_of(error: StatusError) -> Error:
     return Error(error.code, text, error.unread)
 
 
+class Response(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
+    """One response to the request `key`; without `final` more follow in Responded messages.
+
+    A `deliberate` error is the model's own answer to this request, and no failure of the execution.
+    """
+
+    key: int
+    outputs: list[Tensor]
+    final: bool = True
+    error: Error | None = None
+    parameters: dict[str, Parameter] = {}
+    deliberate: bool = False
+
+
 # --- supervisor to worker -------------------------------------------------------------------------
 
 
@@ -194,6 +208,26 @@ class Cancel(msgspec.Struct, tag="cancel", array_like=True, gc=False):
     keys: list[int]
 
 
+class Answer(msgspec.Struct, tag="answer", array_like=True, gc=False, omit_defaults=True):
+    """A response to a Call, whose number is its key.
+
+    Outputs in an arena are lent, under the numbers in `loans`, until a Returned names them. Those
+    that are `shared` are read by others too: a model that may write to them gets a copy.
+    """
+
+    response: Response
+    loans: dict[str, int] = {}
+    shared: list[str] = []
+
+
+class Done(msgspec.Struct, tag="done", array_like=True):
+    """What has come of a LoadModel, an UnloadModel or an AskReady."""
+
+    call: int
+    ready: bool = False
+    error: Error | None = None
+
+
 class Trim(msgspec.Struct, tag="trim", array_like=True):
     """Give back pages of the output arena that lie idle; sent now and then."""
 
@@ -214,6 +248,8 @@ ToWorker = (
     | Execute
     | Release
     | Cancel
+    | Answer
+    | Done
     | Trim
     | Stop
 )
@@ -258,20 +294,6 @@ class LoadFailed(msgspec.Struct, tag="load_failed", array_like=True):
     """Describe or Load failed; the worker exits by itself."""
 
     error: Error
-
-
-class Response(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
-    """One response to the request `key`; without `final` more follow in Responded messages.
-
-    A `deliberate` error is the model's own answer to this request, and no failure of the execution.
-    """
-
-    key: int
-    outputs: list[Tensor]
-    final: bool = True
-    error: Error | None = None
-    parameters: dict[str, Parameter] = {}
-    deliberate: bool = False
 
 
 class Executed(msgspec.Struct, tag="executed", array_like=True, gc=False):
@@ -319,6 +341,60 @@ class CudaRegionAttached(msgspec.Struct, tag="cuda_region_attached", array_like=
     error: Error | None = None
 
 
+class Call(msgspec.Struct, tag="call", array_like=True, gc=False, omit_defaults=True):
+    """Have a model answer a request that this model makes; answered by Answers.
+
+    The request's key is the number of the call in this worker, version -1 the latest. Without
+    `decoupled` there is one Answer; with it there may be many, the last of which is final. `within`
+    is a request of the execution that waits for it, 0 for none, and `traced` the request whose
+    trace it belongs to.
+    """
+
+    model: str
+    version: int
+    request: Request
+    decoupled: bool = False
+    within: int = 0
+    traced: int = 0
+
+
+class Withdraw(msgspec.Struct, tag="withdraw", array_like=True, gc=False):
+    """The model wants no more answers to a call; the final one still comes."""
+
+    call: int
+
+
+class Returned(msgspec.Struct, tag="returned", array_like=True, gc=False):
+    """The model reads these outputs of Answers no more."""
+
+    loans: list[int]
+
+
+class LoadModel(msgspec.Struct, tag="load_model", array_like=True):
+    """Load a model, by this configuration and these files where there are any."""
+
+    call: int
+    model: str
+    config: str
+    files: dict[str, bytes]
+
+
+class UnloadModel(msgspec.Struct, tag="unload_model", array_like=True):
+    """Unload a model, and with `dependents` what only it needed."""
+
+    call: int
+    model: str
+    dependents: bool
+
+
+class AskReady(msgspec.Struct, tag="ask_ready", array_like=True):
+    """Whether a version of a model is ready; \"\" is any."""
+
+    call: int
+    model: str
+    version: str
+
+
 class Stopped(msgspec.Struct, tag="stopped", array_like=True):
     """The model is finalized; the process exits now."""
 
@@ -331,6 +407,12 @@ FromWorker = (
     | Executed
     | Responded
     | CudaRegionAttached
+    | Call
+    | Withdraw
+    | Returned
+    | LoadModel
+    | UnloadModel
+    | AskReady
     | Log
     | Stopped
 )

@@ -273,5 +273,7 @@ class InferResponse:
     parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     error: StatusError | None = None
     final: bool = True
+    #: Somebody else reads the outputs as well, and goes on when this was delivered.
+    kept: bool = False
     #: The request's.
     trace: RequestTrace | None = None

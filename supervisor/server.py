@@ -26,6 +26,7 @@ from ..ipc.errors import StatusError
 from ..ipc.nvml import Nvml
 from . import tables
 from .access import grpc_access, http_access, policy_of
+from .bls import BusinessLogic
 from .cache.config import open_cache
 from .controlplane import EXTENSIONS, ControlPlane
 from .dataplane import DataPlane
@@ -143,7 +144,10 @@ class Server:
         self._cache = open_cache(settings.cache.config, os.environ)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 16384)
-        surroundings = Surroundings(self._context, runtime_directory, sentinel)
+        self._business_logic = BusinessLogic()
+        surroundings = Surroundings(
+            self._context, runtime_directory, sentinel, self._business_logic
+        )
         host = Host(settings.metrics.interval_ms) if settings.metrics.host else None
         self._gpus = _gpus(settings)
         counters = parse_metrics_config(settings.metrics.config).counter_latencies
@@ -166,6 +170,7 @@ class Server:
         self._dataplane = DataPlane(
             self._manager, self._traces, self._controlplane.regions, self._manager.residents
         )
+        self._business_logic.open(self._dataplane, self._controlplane)
         policy = policy_of(settings)
         self._http_access = http_access(policy, settings.http.restricted_apis)
         self._grpc_access = grpc_access(policy, settings.grpc.restricted_protocols)
@@ -230,6 +235,7 @@ class Server:
             self._trimming.cancel()
         in_time = left > 0 or not running
         in_time &= await self._manager.stop(left, max(left, _LEAST_STOP_TIME))
+        await self._business_logic.close()
         self._controlplane.regions.close()
         if self._cache is not None:
             await self._cache.close()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..ipc.errors import StatusError
 from ..ipc.messages import Instance, Parameter
+from .peers import Peers
 
 Array = npt.NDArray[Any]
 
@@ -148,6 +149,9 @@ class TensorBackend(Backend):
 
 class RequestBackend(Backend):
     """A backend that is handed the requests of a batch one by one."""
+
+    #: The way to the server's other models. Set before `load`.
+    peers: Peers | None = None
 
     @abstractmethod
     def execute(self, requests: Sequence[Request]) -> Sequence[Response | None]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ..ipc.channel import WorkerChannel
 from ..ipc.errors import UnavailableError
 from ..ipc.messages import (
+    Answer,
     AttachArena,
     AttachClaims,
     AttachCudaRegion,
@@ -24,6 +25,7 @@ from ..ipc.messages import (
     Describe,
     DetachArena,
     DetachRegion,
+    Done,
     Execute,
     Load,
     Release,
@@ -37,7 +39,6 @@ from .ongoing import Ongoing
 Work = (
     Describe
     | Load
-    | AttachArena
     | DetachArena
     | AttachRegion
     | AttachCudaRegion
@@ -59,6 +60,9 @@ class Inbox:
     def __init__(self, channel: WorkerChannel, on_release: Callable[[list[int]], None]) -> None:
         self._channel = channel
         self._on_release = on_release
+        #: What is done at once by whoever receives, since a busy main loop may wait for it.
+        self.on_arena: Callable[[AttachArena], None] = _nothing
+        self.on_answer: Callable[[Answer | Done], None] = _nothing
         # Reentrant: the garbage collector may run a model's finalizers anywhere, and one of them
         # may end a request.
         self._lock = threading.RLock()
@@ -175,6 +179,12 @@ class Inbox:
         if isinstance(message, Release):
             self._on_release(message.offsets)
             return
+        if isinstance(message, (Answer, Done)):
+            self.on_answer(message)
+            return
+        if isinstance(message, AttachArena):
+            self.on_arena(message)
+            return
         with self._changed:
             if isinstance(message, Cancel):
                 # A late one names a request that is answered: nobody would ever forget it.
@@ -183,3 +193,7 @@ class Inbox:
             if isinstance(message, Execute):
                 self._open.update([each.key for each in message.requests if not each.null])
             self._work.append(message)
+
+
+def _nothing(_message: object) -> None:
+    """What is done for those that nobody handles."""

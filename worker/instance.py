@@ -22,7 +22,7 @@ from ..ipc.channel import WorkerChannel
 from ..ipc.errors import InternalError, InvalidArgumentError
 from ..ipc.messages import Execute, Executed, Responded
 from ..ipc.tensor import CudaRegion
-from . import batch
+from . import batch, execution
 from .answers import FAILURES, Answers
 from .backend import (
     Backend,
@@ -92,7 +92,9 @@ class Instance:
                 ongoing = Ongoing(message.batch, start, input_end, received, requests, responses)
                 return self._begin(backend, ongoing)
             if requests:
+                token = execution.begin(requests[0].key, joins=not self._decoupled)
                 results = self._results(requests, partial(backend.execute, requests))
+                execution.end(token)
                 output_start = time.monotonic_ns()
                 self._take(received, requests, results, responses, rescheduled)
         return self._executed(message.batch, start, input_end, output_start, responses, rescheduled)
@@ -221,6 +223,7 @@ class Instance:
             self._inbox.add(ongoing)
 
         self.ongoing += 1
+        token = execution.begin(ongoing.requests[0].key, joins=False)
         try:
             ongoing.finish = backend.begin(ongoing.requests, done)
         except FAILURES as error:
@@ -228,6 +231,8 @@ class Instance:
             ongoing.finish = lambda: [failure] * len(ongoing.requests)
             ongoing.done_ns = time.monotonic_ns()
             return self.finish(ongoing)
+        finally:
+            execution.end(token)
         return None
 
     def _results(self, requests: Sequence[Request], finish: Finish) -> Sequence[Response | None]:

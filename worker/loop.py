@@ -32,7 +32,8 @@ from ..ipc.messages import (
 )
 from . import registry, usage
 from .answers import FAILURES, text_of
-from .backend import Backend, Model
+from .backend import Backend, Model, RequestBackend
+from .calls import Calls
 from .inbox import Inbox
 from .instance import Instance
 from .memory import Memory
@@ -50,6 +51,8 @@ class Worker:
         self._descriptors = descriptors
         self._memory = Memory()
         self._inbox = Inbox(channel, self._memory.release)
+        self._calls = Calls(self._memory, self._inbox, channel)
+        self._inbox.on_arena, self._inbox.on_answer = self._attach_arena, self._calls.take
         self._claims: Claims | None = None
         self._backend: Backend | None = None
         #: What the process took before its backend saw the model.
@@ -81,8 +84,6 @@ class Worker:
                 self._finish(message)
             elif isinstance(message, Trim):
                 self._memory.trim()
-            elif isinstance(message, AttachArena):
-                self._attach_arena(message)
             elif isinstance(message, DetachArena):
                 self._memory.detach(message.number)
             elif isinstance(message, AttachRegion):
@@ -171,6 +172,8 @@ class Worker:
         model = _model(message)
         backend = self._backend_of(model)
         self._memory.writable_inputs = backend.writes_inputs
+        if isinstance(backend, RequestBackend):
+            backend.peers = self._calls
         # Before load: a model's own threads may answer as soon as it runs.
         self._instance = Instance(model, backend, self._memory, self._inbox, self._channel)
         backend.load(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -60,6 +61,7 @@ class Memory:
         self._mapped: dict[int, MappedArena] = {}
         self._output: Arena | None = None
         self._lock = threading.Lock()
+        self._mapping = threading.Lock()
         #: Spans that are not handed over, and the threads that placed them.
         self._placed: dict[int, int] = {}
         #: Threads that wait for spans to come back, and none has come since they looked.
@@ -131,6 +133,27 @@ class Memory:
         if others and self.writable_inputs:
             return array.copy()  # of what is in a message, which is immutable, there is little
         return array
+
+    def lent(self, tensor: Tensor, on_returned: Callable[[], None], *, shared: bool) -> Array:
+        """An output of another model as an array, in place where it lies in that model's arena.
+
+        `on_returned` is called when nothing reads the arena's bytes any more, by whatever thread
+        notices. What is `shared` with others is copied for a model that writes.
+        """
+        span = tensor.data
+        assert isinstance(span, Span)
+        try:
+            arena = self._mapped.get(span.arena) or self._map(span.arena)
+        except Exception:
+            on_returned()
+            raise
+        exporter = np.frombuffer(arena.view(span.offset, span.size), np.uint8)
+        weakref.finalize(exporter, on_returned).atexit = False
+        if tensor.datatype == "BYTES":
+            return decode_bytes(exporter.data, element_count(tensor.shape)).reshape(tensor.shape)
+        array: Array = np.frombuffer(exporter.data, numpy_dtype(tensor.datatype))
+        array = array.reshape(tensor.shape)
+        return array.copy() if shared and self.writable_inputs else array
 
     def place_in_region(self, name: str, array: Array, place: ClientPlace) -> Tensor:
         """Write an output to where its client wants it, and return what is told of it.
@@ -262,13 +285,17 @@ class Memory:
         return self._returns != seen
 
     def _map(self, number: int) -> MappedArena:
-        if number not in self._descriptors:
-            raise InternalError(f"arena {number} was never attached to this worker")
-        descriptor, size = self._descriptors[number]
-        arena = self._mapped[number] = MappedArena(descriptor, size, writable=self.writable_inputs)
-        del self._descriptors[number]
-        os.close(descriptor)  # the mapping holds on to the memory by itself
-        return arena
+        with self._mapping:
+            if number in self._mapped:  # by another thread, just now
+                return self._mapped[number]
+            if number not in self._descriptors:
+                raise InternalError(f"arena {number} was never attached to this worker")
+            descriptor, size = self._descriptors[number]
+            arena = MappedArena(descriptor, size, writable=self.writable_inputs)
+            self._mapped[number] = arena
+            del self._descriptors[number]
+            os.close(descriptor)  # the mapping holds on to the memory by itself
+            return arena
 
 
 def _beginning(place: ClientPlace, size: int) -> ClientPlace:

@@ -79,18 +79,23 @@ class SpanLoan:
         self._hold.release()
 
 
+def loan_of(view: memoryview) -> SpanLoan | None:
+    """The loan of a worker's output; None for bytes that lie in no worker's arena."""
+    arena = arena_of(view)
+    return None if arena is None else SpanLoan(arena.span_of(view), arena, _View(view))
+
+
 def lend(data: Data, source: InferRequest, reader: InferRequest) -> Data:
     """The data as the reader's tensor has them, who holds what it needs for them from now on.
 
     `source` is the request that an input of it, a span or a region, came with.
     """
     if isinstance(data, memoryview):
-        arena = arena_of(data)
-        if arena is None:
+        own = loan_of(data)
+        if own is None:
             return data
-        span = arena.span_of(data)
-        _take(reader, SpanLoan(span, arena, _View(data)))
-        return span
+        _take(reader, own)
+        return own.span
     if isinstance(data, ClientPlace):
         for use in source.regions:
             if use.number == data.region:

@@ -78,6 +78,7 @@ class CachedAnswers:
         key = self._missed.pop(work.key, None)
         if key is None or response.error is not None or work.responses != 1 or self._closed:
             return
+        response.kept = True
         # A copy of the list: classification replaces tensors in the response's own.
         answer = CachedAnswer(tuple(response.outputs), response.parameters)
         self._insertions.begin(self._keep(key, answer))

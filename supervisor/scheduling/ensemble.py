@@ -276,7 +276,7 @@ class _Job:
             self._fail_in_step(response.error)
         else:
             sequence = _overridden(request, response.parameters)
-            kept = self._callees[run.step].keeps_answers
+            kept = response.kept or self._callees[run.step].keeps_answers
             outputs = {
                 tensor.name: Passed(tensor, *sequence, kept=kept) for tensor in response.outputs
             }
@@ -297,6 +297,8 @@ class _Job:
             shape = fitted(tensor.shape, ensemble.ranks[name], ensemble.batches)
             response.outputs.append(Tensor(name, tensor.datatype, shape, tensor.data))
             response.parameters = _as_parameters(passed)
+            if passed.kept or self._plan.uses[name] > 1:
+                response.kept = True
         self._deliver(response, None)
 
     def _deliver(self, response: InferResponse, reason: FailureReason | None) -> None:

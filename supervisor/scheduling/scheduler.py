@@ -73,6 +73,7 @@ class Work:
         trace = self.request.trace
         if trace is not None:
             response.trace = trace
+            response.kept = True  # where it notes tensors
             trace.responded(response, first=self.responses == 1)
         if response.final:
             self.on_final(self, response, failure)

@@ -22,6 +22,7 @@ from ..memory.buffers import OutputArena
 from ..request import FailureReason
 from ..scheduling.scheduler import Work
 from ..telemetry.statistics import MemoryUsage
+from .calls import Control, WorkerCalls
 from .process import Exit, Surroundings, WorkerProcess
 from .recipe import Recipe
 from .restarts import Restarts
@@ -74,6 +75,8 @@ class Instance:
         self._restarts = Restarts(recipe.restart_policy)
         self._process: WorkerProcess | None = None
         self._outputs: OutputArena | None = None
+        #: What the worker's model asks of others; None where nobody answers.
+        self._calls: WorkerCalls | None = None
         self._config = ""
         self._samples: Sequence[Sample] = ()
         #: While the worker has loaded the model and is not ready yet.
@@ -295,9 +298,12 @@ class Instance:
             on_line=self._line,
             on_exit=self._exited,
         )
-        self._outputs = None
+        self._outputs = self._calls = None
         try:
-            self._outputs = OutputArena(recipe.output_arena_size, self._give_back)
+            outputs = self._outputs = OutputArena(recipe.output_arena_size, self._give_back)
+            door = self._surroundings.door
+            if door is not None:
+                self._calls = WorkerCalls(door, outputs, recipe.inputs, process, process.send)
             self._process = process
             process.spawn()
         except OSError as error:
@@ -444,6 +450,23 @@ class Instance:
         if message.error is not None:  # the requests that name the region fail, and say so
             log.error("model instance '%s': %s", self.name, message.error.message)
 
+    def _called(self, message: messages.Call) -> None:
+        if self._calls is not None:
+            traced = self._open.get(message.traced)
+            self._calls.begin(message, None if traced is None else traced.request.trace)
+
+    def _withdrew(self, message: messages.Withdraw) -> None:
+        if self._calls is not None:
+            self._calls.withdraw(message.call)
+
+    def _returned(self, message: messages.Returned) -> None:
+        if self._calls is not None:
+            self._calls.returned(message.loans)
+
+    def _asked(self, message: Control) -> None:
+        if self._calls is not None:
+            self._calls.control(message)
+
     def _logged(self, message: messages.Log) -> None:
         model_record(self.name, message.level, message.message, message.file, message.line)
 
@@ -458,6 +481,12 @@ class Instance:
         messages.Executed: _executed,
         messages.Responded: _responded,
         messages.CudaRegionAttached: _cuda_region_attached,
+        messages.Call: _called,
+        messages.Withdraw: _withdrew,
+        messages.Returned: _returned,
+        messages.LoadModel: _asked,
+        messages.UnloadModel: _asked,
+        messages.AskReady: _asked,
         messages.Log: _logged,
         messages.Stopped: _stopped,
     }
@@ -485,6 +514,8 @@ class Instance:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._calls is not None:
+            self._calls.close()
         if self._outputs is not None:
             self._outputs.retire()
         orphans = list(self._open.values()) if self._warmup is None else []

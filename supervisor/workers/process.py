@@ -34,6 +34,7 @@ from ...ipc.messages import (
     ToWorker,
 )
 from ..request import CudaHandle
+from .calls import Door
 from .devices import attachment
 from .output import OutputReader
 from .sentinel import Sentinel
@@ -50,6 +51,8 @@ class Surroundings:
     context: Context
     runtime_directory: str
     sentinel: Sentinel
+    #: Who answers what models ask of others; None where there are no others.
+    door: Door | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 
 from ...ipc.errors import InternalError, StatusError, UnsupportedError
 from ..backend import Finish, Model, Request, RequestBackend, Response
-from . import failures, model_file
+from . import bls, failures, model_file
 from .abandoned import Abandoned
 from .answer import Answer
 from .concurrency import most_executions
@@ -87,6 +87,7 @@ class PythonBackend(RequestBackend):
         self._takes_device_tensors = model.parameter(_FORCE_CPU) == "no"
         self._decoupled = using_decoupled_model_transaction_policy(model.config)
         self._abandoned = Abandoned(self._name)
+        bls.enter(bls.Stage.BESIDE, self._name, self.peers)
         try:
             python_class = model_file.model_class(model)
             if not hasattr(python_class, "execute"):
@@ -100,6 +101,7 @@ class PythonBackend(RequestBackend):
         except _FAILURES as error:
             raise _load_failure(model, error) from error
         self._python_model = python_model
+        bls.enter(bls.Stage.SERVING)
 
     def execute(self, requests: Sequence[Request]) -> list[Response | None]:
         """Run the model's `execute`; whatever goes wrong in it becomes the requests' error."""
@@ -152,6 +154,7 @@ class PythonBackend(RequestBackend):
     def unload(self) -> None:
         """Have the model finalize itself; an exception in it is only logged."""
         self._event_loop.stop()
+        bls.enter(bls.Stage.BESIDE)
         python_model, self._python_model = self._python_model, None
         if hasattr(python_model, "finalize"):
             try:

@@ -69,6 +69,11 @@ def to_status(error: TritonError) -> errors.StatusError:
     return errors.from_code(error.code().name, error.message())
 
 
+def of_status(error: errors.StatusError) -> TritonError:
+    """An error of the server as a model reads it."""
+    return TritonError(error.message, ErrorCode[error.code])
+
+
 def unavailable(what: str) -> NoReturn:
     """Raise TritonModelException: Triton offers this to a model, and this server does not yet."""
     raise TritonModelException(f"{what} is not supported by this version of the server.")

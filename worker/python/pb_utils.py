@@ -34,6 +34,7 @@ from .requests import (
     PreferredMemory,
     get_input_tensor_by_name,
 )
+from .response_iterator import ResponseIterator
 from .responses import (
     TRITONSERVER_RESPONSE_COMPLETE_FINAL,
     InferenceResponse,
@@ -62,6 +63,7 @@ __all__ = [
     "MetricFamily",
     "ModelConfig",
     "PreferredMemory",
+    "ResponseIterator",
     "Tensor",
     "TritonError",
     "TritonModelException",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import NoReturn
 
 from ...ipc import messages
 from ...ipc.messages import Parameter
 from ..backend import Request, Response
+from ..peers import Outgoing
+from . import bls
 from . import parameters as parameter_rules
 from .answer import Answer
-from .errors import TritonModelException, unavailable
+from .errors import TritonModelException
 from .sender import InferenceResponseSender
-from .tensors import Tensor, wrap
+from .tensors import Tensor, host_array, wrap
 
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = messages.FLAG_SEQUENCE_START
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = messages.FLAG_SEQUENCE_END
@@ -41,14 +43,21 @@ class PreferredMemory:
 class InferenceTrace:
     """The trace that a request belongs to."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_key")
 
-    def __init__(self, context: str | None = None) -> None:
+    def __init__(self, context: str | None = None, key: int = 0) -> None:
         self._context = context
+        #: The request whose trace this is, as the server knows it; 0 for none.
+        self._key = key
 
     def get_context(self) -> str | None:
         """The propagated OpenTelemetry context as JSON, or None without one."""
         return self._context
+
+
+def key_of(trace: InferenceTrace | None) -> int:
+    """The request whose trace this is, as the server knows it; 0 for none."""
+    return 0 if trace is None else trace._key  # pyright: ignore[reportPrivateUsage]
 
 
 class InferenceRequest:
@@ -103,7 +112,7 @@ class InferenceRequest:
         self._request_id = request_id
         self._correlation_id = correlation_id
         self._inputs: list[Tensor] | None = list(inputs)
-        self._output_names = frozenset(requested_output_names)
+        self._output_names = tuple(dict.fromkeys(requested_output_names))
         self._model_name = model_name
         self._model_version = model_version
         self._flags = flags
@@ -162,13 +171,35 @@ class InferenceRequest:
     def set_release_flags(self, flags: int) -> None:
         """Say what becomes of a received request when execute returns; others are not released."""
 
-    def exec(self, decoupled: bool = False) -> NoReturn:
-        """Have the named model answer the request."""
-        unavailable("Calling another model from a model")
+    def exec(self, decoupled: bool = False) -> bls.Answer:
+        """Have the named model answer the request, and wait for its response.
 
-    async def async_exec(self, decoupled: bool = False) -> NoReturn:
-        """Have the named model answer the request, without blocking the event loop."""
-        unavailable("Calling another model from a model")
+        With `decoupled` the model may answer many times, and the result is a ResponseIterator. An
+        error is a response that has one. Raises TritonModelException outside of execute.
+        """
+        return bls.execute(self._outgoing(decoupled))
+
+    def async_exec(self, decoupled: bool = False) -> asyncio.Future[bls.Answer]:
+        """As `exec`, to be awaited; the request is sent at once.
+
+        Raises RuntimeError where no event loop runs.
+        """
+        return bls.execute_async(self._outgoing(decoupled))
+
+    def _outgoing(self, decoupled: bool) -> Outgoing:
+        return Outgoing(
+            self._model_name,
+            self._model_version,
+            [(tensor.name(), host_array(tensor)) for tensor in self._inputs or ()],
+            self._output_names,
+            self._request_id,
+            self._parameters,
+            self._correlation_id,
+            self._flags,
+            self._timeout,
+            decoupled,
+            key_of(self._trace),
+        )
 
 
 class ReceivedRequest(InferenceRequest):
@@ -240,7 +271,13 @@ class ReceivedRequest(InferenceRequest):
 
     def trace(self) -> InferenceTrace:
         """The trace that the request belongs to."""
-        return InferenceTrace()
+        return InferenceTrace(None, self._received.key)
+
+    def _outgoing(self, decoupled: bool) -> Outgoing:
+        raise TritonModelException(
+            "A request that a model has received cannot be sent on: make an InferenceRequest of "
+            "its inputs."
+        )
 
     def is_cancelled(self) -> bool:
         """Whether the client has withdrawn the request."""

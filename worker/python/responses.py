@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...ipc.messages import Parameter
+from ..peers import Reply
 from . import parameters as parameter_rules
-from .errors import TritonError, TritonModelException
-from .tensors import Tensor
+from .errors import TritonError, TritonModelException, of_status
+from .tensors import Tensor, wrap
 
 #: The flag of `InferenceResponseSender.send` that ends a request.
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
@@ -64,6 +65,16 @@ class InferenceResponse:
 def parameters_of(response: InferenceResponse) -> dict[str, Parameter]:
     """The parameters as the worker sends them."""
     return response._parameters or {}  # pyright: ignore[reportPrivateUsage]
+
+
+def received_response(reply: Reply) -> InferenceResponse:
+    """What another model has answered, as a model sees it."""
+    error = None if reply.error is None else of_status(reply.error)
+    response = InferenceResponse(
+        [wrap(name, array) for name, array in reply.outputs.items()], error
+    )
+    response._parameters = reply.parameters  # pyright: ignore[reportPrivateUsage]
+    return response
 
 
 def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:

@@ -37,11 +37,3 @@ def test_the_model_directory_is_known_to_a_model_only(monkeypatch: pytest.Monkey
 
     model_directory.set_model_dir("/models/m/1")
     assert pb_utils.get_model_dir() == "/models/m/1"
-
-
-def test_a_model_cannot_ask_about_other_models_yet() -> None:
-    message = r"\(model 'x'\) is not supported by this version of the server\.$"
-    with pytest.raises(pb_utils.TritonModelException, match=message):
-        pb_utils.unload_model("x", unload_dependents=True)
-    with pytest.raises(pb_utils.TritonModelException, match=message):
-        pb_utils.is_model_ready(model_name="x", model_version="1")

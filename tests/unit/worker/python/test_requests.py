@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -138,12 +137,9 @@ def test_a_made_request_has_no_sender() -> None:
         made().get_response_sender()
 
 
-def test_calling_another_model_is_refused_in_words() -> None:
-    message = r"^Calling another model from a model is not supported by this version of the server"
-    with pytest.raises(TritonModelException, match=message):
-        made().exec()
-    with pytest.raises(TritonModelException, match=message):
-        asyncio.run(made().async_exec())
+def test_a_received_request_cannot_be_sent_on() -> None:
+    with pytest.raises(TritonModelException, match="make an InferenceRequest of its inputs"):
+        received().exec()
 
 
 def test_a_received_request_can_be_rescheduled_until_it_is_answered() -> None:

@@ -1,0 +1,162 @@
+"""The door for models that call others: the server as a client of itself.
+
+A call goes the way of a client's request: traffic rules, cache, queue and rate limiter treat it
+alike. What is wrong with it is an answer, never an exception, in the words of Triton's python
+backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..ipc.errors import InternalError, InvalidArgumentError, StatusError
+from ..ipc.messages import AskReady, Done, LoadModel, error_of
+from .controlplane import ControlPlane
+from .dataplane import DataPlane, Stream
+from .models.residents import Residents, Use
+from .models.tasks import Tasks
+from .request import InferRequest, InferResponse
+from .workers.calls import Control, Door, ModelCall
+
+
+class BusinessLogic(Door):
+    """Answers what models ask. It opens when the server is built, and closes with it."""
+
+    def __init__(self) -> None:
+        self._dataplane: DataPlane | None = None
+        self._controlplane: ControlPlane | None = None
+        self._tasks = Tasks()
+
+    def __repr__(self) -> str:
+        return f"<BusinessLogic: {self._tasks!r}>"
+
+    def open(self, dataplane: DataPlane, controlplane: ControlPlane) -> None:
+        """From now on models are answered."""
+        self._dataplane = dataplane
+        self._controlplane = controlplane
+
+    async def close(self) -> None:
+        """Load nothing more for anybody."""
+        await self._tasks.cancel()
+
+    # --- inference --------------------------------------------------------------------------------
+
+    def infer(self, call: ModelCall) -> None:
+        """Have a request answered; what is wrong with it is an answer too, and may come at once."""
+        dataplane = self._dataplane
+        assert dataplane is not None, "no worker runs before the door is open"
+        residents = dataplane.on_demand
+        if residents is not None and residents.concerns(call.request.model):
+            self._tasks.begin(self._infer_on_demand(dataplane, call, residents))
+        else:
+            self._infer(dataplane, call, None)
+
+    async def _infer_on_demand(
+        self, dataplane: DataPlane, call: ModelCall, residents: Residents
+    ) -> None:
+        try:
+            use = await residents.use(call.request.model)
+        except StatusError as error:
+            _refuse(call, error)
+        else:
+            self._infer(dataplane, call, use)
+
+    def _infer(self, dataplane: DataPlane, call: ModelCall, use: Use | None) -> None:
+        request = call.request
+
+        def take(response: InferResponse) -> None:
+            if response.final or not call.decoupled:
+                response.final = True
+                _end(request, use)
+            call.respond(response)
+
+        try:
+            _check(dataplane, call)
+            ask = dataplane.stream if call.decoupled else dataplane.ask
+            stream: Stream = ask(request, take)
+        except StatusError as error:
+            _end(request, use)
+            _refuse(call, error)
+            return
+        call.cancel = stream.cancel
+        if call.abandoned:  # while its model was being loaded
+            stream.cancel()
+
+    # --- the rest ---------------------------------------------------------------------------------
+
+    def control(self, question: Control, answer: Callable[[Done], None]) -> None:
+        """Have a model loaded or unloaded, or say whether it is ready."""
+        assert self._controlplane is not None, "no worker runs before the door is open"
+        self._tasks.begin(self._control(self._controlplane, question, answer))
+
+    async def _control(
+        self, controlplane: ControlPlane, question: Control, answer: Callable[[Done], None]
+    ) -> None:
+        done = Done(question.call)
+        try:
+            if isinstance(question, AskReady):
+                done.ready = _is_ready(controlplane, question.model, question.version)
+            elif isinstance(question, LoadModel):
+                parameters: dict[str, str | bytes | int | bool] = {**question.files}
+                if question.config:
+                    parameters["config"] = question.config
+                await controlplane.load(question.model, parameters)
+            else:
+                await controlplane.unload(question.model, question.dependents)
+        except StatusError as error:
+            done.error = error_of(error)
+        except Exception as error:
+            done.error = error_of(InternalError(f"{type(error).__name__}: {error}"))
+            raise
+        finally:
+            answer(done)
+
+
+def _check(dataplane: DataPlane, call: ModelCall) -> None:
+    """Raise what Triton finds wrong before it runs a request of a model."""
+    request = call.request
+    model = request.model
+    try:
+        dataplane.route(request)
+        config = dataplane.config(model, request.version)
+    except StatusError:
+        raise InternalError(
+            f"Failed for execute the inference request. Model '{model}' is not ready."
+        ) from None
+    if config.decoupled and not call.decoupled:
+        raise InternalError(
+            f"Model {model} is using the decoupled. The current BLS request call doesn't support "
+            "models using the decoupled transaction policy. Please use 'decoupled=True' argument "
+            "to the 'exec' or 'async_exec' calls for decoupled models.'"
+        )
+
+
+def _refuse(call: ModelCall, error: StatusError) -> None:
+    """Answer what was not accepted, in Triton's words: the code is lost there."""
+    request = call.request
+    text = f"Model {request.model} - Error when running inference: {error.message}"
+    call.respond(InferResponse(request.model, 0, request.id, error=InternalError(text)))
+
+
+def _end(request: InferRequest, use: Use | None) -> None:
+    """The last response has come, or none will."""
+    if request.trace is not None:
+        request.trace.end()
+    if use is not None:
+        use.release()
+
+
+def _is_ready(controlplane: ControlPlane, model: str, version: str) -> bool:
+    number: int | None = None
+    if version:
+        try:
+            number = int(version)
+        except ValueError:
+            raise InvalidArgumentError(
+                f"failed to get model version from specified version string '{version}' (details: "
+                "stoi), version should be an integral value > 0"
+            ) from None
+    try:
+        return controlplane.is_model_ready(model, number)
+    except StatusError:
+        return False
