@@ -221,7 +221,7 @@ class Answer(msgspec.Struct, tag="answer", array_like=True, gc=False, omit_defau
 
 
 class Done(msgspec.Struct, tag="done", array_like=True):
-    """What has come of a LoadModel, an UnloadModel or an AskReady."""
+    """What has come of a LoadModel, an UnloadModel, an AskReady or a DeclareFamily."""
 
     call: int
     ready: bool = False
@@ -334,6 +334,44 @@ class Log(msgspec.Struct, tag="log", array_like=True):
     line: int
 
 
+class DeclareFamily(msgspec.Struct, tag="declare_family", array_like=True):
+    """The model makes a metric family of this kind; answered by Done with this `call`.
+
+    `kind` is Prometheus' word for it: counter, gauge or histogram.
+    """
+
+    call: int
+    name: str
+    description: str
+    kind: str
+
+
+class MetricChange(msgspec.Struct, array_like=True, omit_defaults=True):
+    """How one of the model's metrics has changed since it was last told; labels are in order.
+
+    A gauge was set to `base`, unless that is None. After that it, or a counter, was raised by
+    `added`; a histogram was given `counts` values in its buckets, the last of which is above all
+    `bounds`, and `added` is their sum. With `dropped` the model holds it no more.
+    """
+
+    family: str
+    labels: list[tuple[str, str]]
+    added: float = 0.0
+    base: float | None = None
+    bounds: list[float] = []
+    counts: list[int] = []
+    dropped: bool = False
+
+
+class MetricChanges(msgspec.Struct, tag="metric_changes", array_like=True):
+    """What became of the model's own metrics, in order; then of these families, once for each
+    declaration, that the model let go of.
+    """
+
+    changes: list[MetricChange]
+    released: list[str] = []
+
+
 class CudaRegionAttached(msgspec.Struct, tag="cuda_region_attached", array_like=True):
     """The handle of this region is open, or why it cannot be."""
 
@@ -413,6 +451,8 @@ FromWorker = (
     | LoadModel
     | UnloadModel
     | AskReady
+    | DeclareFamily
+    | MetricChanges
     | Log
     | Stopped
 )

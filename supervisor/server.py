@@ -151,7 +151,7 @@ class Server:
         host = Host(settings.metrics.interval_ms) if settings.metrics.host else None
         self._gpus = _gpus(settings)
         counters = parse_metrics_config(settings.metrics.config).counter_latencies
-        self._metrics = Metrics(host, self._gpus, counters=counters)
+        self._metrics = Metrics(host, self._gpus, counters=counters, own=surroundings.metrics)
         loader = Loader(settings, surroundings, self._served, self._cache)
         self._manager = ModelManager(settings, loader, self._retired, runtime_directory)
         self._traces = _traces(settings)

@@ -150,7 +150,7 @@ class TensorBackend(Backend):
 class RequestBackend(Backend):
     """A backend that is handed the requests of a batch one by one."""
 
-    #: The way to the server's other models. Set before `load`.
+    #: The way to the server and its other models. Set before anything else is called.
     peers: Peers | None = None
 
     @abstractmethod

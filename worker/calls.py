@@ -15,7 +15,17 @@ from functools import partial
 from ..ipc import messages
 from ..ipc.channel import WorkerChannel
 from ..ipc.errors import InternalError, StatusError, UnavailableError, from_code
-from ..ipc.messages import Answer, AskReady, Done, LoadModel, Returned, UnloadModel, Withdraw
+from ..ipc.messages import (
+    Answer,
+    AskReady,
+    DeclareFamily,
+    Done,
+    LoadModel,
+    MetricChanges,
+    Returned,
+    UnloadModel,
+    Withdraw,
+)
 from ..ipc.tensor import Span, Tensor
 from . import execution
 from .inbox import Inbox
@@ -122,6 +132,15 @@ class Calls:
         number = next(self._numbers)
         return self._answered(number, AskReady(number, model, version)).ready
 
+    def declare_family(self, name: str, description: str, kind: str) -> None:
+        """Have a metric family. Raises InvalidArgumentError when its name stands for another."""
+        number = next(self._numbers)
+        self._answered(number, DeclareFamily(number, name, description, kind))
+
+    def tell_metrics(self, changes: MetricChanges) -> None:
+        """Tell how the model's own metrics have changed."""
+        self._channel.send(changes)
+
     def withdraw(self, call: Call) -> None:
         """Say that no more replies to a call are wanted, unless the last one has come."""
         if call.number in self._open:
@@ -155,7 +174,9 @@ class Calls:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _answered(self, number: int, message: LoadModel | UnloadModel | AskReady) -> Done:
+    def _answered(
+        self, number: int, message: LoadModel | UnloadModel | AskReady | DeclareFamily
+    ) -> Done:
         try:
             self._channel.send(message)
         except (TypeError, ValueError, OverflowError) as error:

@@ -172,8 +172,6 @@ class Worker:
         model = _model(message)
         backend = self._backend_of(model)
         self._memory.writable_inputs = backend.writes_inputs
-        if isinstance(backend, RequestBackend):
-            backend.peers = self._calls
         # Before load: a model's own threads may answer as soon as it runs.
         self._instance = Instance(model, backend, self._memory, self._inbox, self._channel)
         backend.load(model)
@@ -185,6 +183,8 @@ class Worker:
         if self._backend is None:
             self._backend = registry.backend_class(model.config.get("backend", ""), model)()
             self._taken = usage.taken(model.instance)
+            if isinstance(self._backend, RequestBackend):
+                self._backend.peers = self._calls
         return self._backend
 
     def _finish(self, ongoing: Ongoing) -> None:

@@ -1,4 +1,4 @@
-"""The server's other models, as a model's code asks them (business logic scripting)."""
+"""What a model's code asks of the server: other models (business logic scripting), metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from ..ipc.errors import StatusError
-from ..ipc.messages import Parameter
+from ..ipc.messages import MetricChanges, Parameter
 
 Array = npt.NDArray[Any]
 
@@ -62,7 +62,7 @@ class Conversation(Protocol):
 
 
 class Peers(Protocol):
-    """The way to the other models. All of it may be used from any thread."""
+    """The way to the server and its other models. All of it may be used from any thread."""
 
     def ask(self, outgoing: Outgoing, on_reply: Callable[[], None] | None = None) -> Conversation:
         """Send a request. `on_reply` is called once, by any thread, when a reply is there.
@@ -81,4 +81,12 @@ class Peers(Protocol):
 
     def is_ready(self, model: str, version: str) -> bool:
         """Whether a version is ready; "" is any. Raises StatusError."""
+        ...
+
+    def declare_family(self, name: str, description: str, kind: str) -> None:
+        """Have a metric family. Raises InvalidArgumentError when its name stands for another."""
+        ...
+
+    def tell_metrics(self, changes: MetricChanges) -> None:
+        """Tell how the model's own metrics have changed."""
         ...

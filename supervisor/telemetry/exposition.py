@@ -13,8 +13,8 @@ def header(name: str, type_: str, help_: str) -> Iterator[str]:
     yield f"# TYPE {name} {type_}"
 
 
-def sample(name: str, labels: Labels, value: int | float) -> str:
-    """A series and its value; labels are written in alphabetical order."""
+def sample(name: str, labels: Labels, value: int | float | str) -> str:
+    """A series and its value, text or number; labels are written in alphabetical order."""
     if not labels:
         return f"{name} {value}"
     pairs = ",".join(f'{key}="{_escape(text)}"' for key, text in sorted(labels))

@@ -14,6 +14,7 @@ from .gpu import Gpus
 from .host import Host
 from .latencies import LatencySnapshot
 from .latency_families import latency_families
+from .model_metrics import ModelMetrics
 from .statistics import FAILURE_REASONS, StatisticsSnapshot
 
 _NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
@@ -122,9 +123,18 @@ class Metrics:
     """
 
     def __init__(
-        self, host: Host | None = None, gpus: Gpus | None = None, *, counters: bool = True
+        self,
+        host: Host | None = None,
+        gpus: Gpus | None = None,
+        *,
+        counters: bool = True,
+        own: ModelMetrics | None = None,
     ) -> None:
-        """Without `counters` the requests of models are not counted, as in Triton."""
+        """Without `counters` the requests of models are not counted, as in Triton.
+
+        `own` are the metrics that models make themselves.
+        """
+        self._own = own or ModelMetrics()
         self._host = host
         self._gpus = gpus
         self._counters = counters
@@ -169,6 +179,7 @@ class Metrics:
         lines += self._host_families()
         if self._gpus is not None:
             lines += self._gpus.families()
+        lines += self._own.lines()
         return "\n".join([*lines, ""])
 
     def _failure_family(self, shown: list[tuple[Labels, StatisticsSnapshot]]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from ..log import model_record, worker_line
 from ..memory.buffers import OutputArena
 from ..request import FailureReason
 from ..scheduling.scheduler import Work
+from ..telemetry.model_metrics import Contributor
 from ..telemetry.statistics import MemoryUsage
 from .calls import Control, WorkerCalls
 from .process import Exit, Surroundings, WorkerProcess
@@ -73,6 +74,8 @@ class Instance:
         self._recipe = recipe
         self._owner = owner
         self._restarts = Restarts(recipe.restart_policy)
+        #: What its model adds to the metrics.
+        self._metrics = Contributor(surroundings.metrics)
         self._process: WorkerProcess | None = None
         self._outputs: OutputArena | None = None
         #: What the worker's model asks of others; None where nobody answers.
@@ -467,6 +470,17 @@ class Instance:
         if self._calls is not None:
             self._calls.control(message)
 
+    def _family_declared(self, message: messages.DeclareFamily) -> None:
+        error = None
+        try:
+            self._metrics.declare(message.name, message.description, message.kind)
+        except StatusError as refusal:
+            error = messages.error_of(refusal)
+        self._send(messages.Done(message.call, error=error))
+
+    def _metrics_changed(self, message: messages.MetricChanges) -> None:
+        self._metrics.apply(message)
+
     def _logged(self, message: messages.Log) -> None:
         model_record(self.name, message.level, message.message, message.file, message.line)
 
@@ -487,6 +501,8 @@ class Instance:
         messages.LoadModel: _asked,
         messages.UnloadModel: _asked,
         messages.AskReady: _asked,
+        messages.DeclareFamily: _family_declared,
+        messages.MetricChanges: _metrics_changed,
         messages.Log: _logged,
         messages.Stopped: _stopped,
     }
@@ -530,6 +546,7 @@ class Instance:
         self._batches.clear()
         if self.state is WorkerState.STOPPING:
             self._move(WorkerEvent.EXITED)
+            self._metrics.leave()
             self._ended.set()
             self._owner.instance_lost(self, orphans, "the model was unloaded")
             return
@@ -538,6 +555,7 @@ class Instance:
         if self._awaited is not None:
             # The first start failed: that is the answer to whoever wants the model loaded.
             self._move(WorkerEvent.GIVEN_UP)
+            self._metrics.leave()
             self._ended.set()
             if not self._awaited.done():
                 self._awaited.set_exception(self._failure or InternalError(self.reason))
@@ -561,6 +579,7 @@ class Instance:
         delay = self._restarts.ended(now)
         if delay is None:
             self._move(WorkerEvent.GIVEN_UP)
+            self._metrics.leave()
             log.error(
                 "model instance '%s' is given up after %d failures: %s",
                 self.name,
@@ -569,6 +588,7 @@ class Instance:
             )
         else:
             self._move(WorkerEvent.LOST)
+            self._metrics.lose()
             self.restart_at = now + delay
             log.error("%s; it is started again in %g seconds", self.reason, delay)
             self._timer = asyncio.get_running_loop().call_later(delay, self._spawn)

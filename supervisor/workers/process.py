@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...ipc.channel import Context, SupervisorChannel
 from ...ipc.claims import CLAIMS_NUMBER, Offers
@@ -34,6 +34,7 @@ from ...ipc.messages import (
     ToWorker,
 )
 from ..request import CudaHandle
+from ..telemetry.model_metrics import ModelMetrics
 from .calls import Door
 from .devices import attachment
 from .output import OutputReader
@@ -53,6 +54,8 @@ class Surroundings:
     sentinel: Sentinel
     #: Who answers what models ask of others; None where there are no others.
     door: Door | None = None
+    #: The metrics that their models make.
+    metrics: ModelMetrics = field(default_factory=ModelMetrics)
 
 
 @dataclass(frozen=True, slots=True)

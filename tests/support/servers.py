@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,10 +74,10 @@ class RunningServer:
                 self._changed.wait(left)
         return found
 
-    def wait_until_up(self) -> None:
+    def wait_until_up(self, services: Collection[str] = tuple(_STARTED)) -> None:
         """Wait until the ports are open and the models of the start are loaded or have failed."""
-        for service, pattern in _STARTED.items():
-            self.ports[service] = int(self.wait_for_line(pattern.pattern)[1])
+        for service in services:
+            self.ports[service] = int(self.wait_for_line(_STARTED[service].pattern)[1])
         self.wait_for_line(r"\| exit_timeout")
 
     def workers(self, model: str | None = None) -> list[psutil.Process]:
@@ -150,12 +150,15 @@ def launch(
 
 @contextmanager
 def serving(
-    *repositories: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    *repositories: Path,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    services: Collection[str] = tuple(_STARTED),
 ) -> Iterator[RunningServer]:
-    """A server that is up, and is gone afterwards without a trace."""
+    """A server that is up with these services, and is gone afterwards without a trace."""
     server = launch(*repositories, arguments=arguments, environment=environment)
     try:
-        server.wait_until_up()
+        server.wait_until_up(services)
         yield server
     finally:
         server.stop()

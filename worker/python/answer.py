@@ -16,6 +16,7 @@ from ...ipc.errors import InternalError, StatusError
 from ..backend import Request, Response
 from .abandoned import Abandoned
 from .errors import TritonModelException, to_status
+from .metric_registry import REGISTRY
 from .responses import InferenceResponse, parameters_of
 from .tensors import device_array, host_array
 
@@ -161,6 +162,7 @@ class Answer:
         return Response(outputs, parameters_of(response))
 
     def _respond(self, response: Response | None, final: bool) -> None:
+        REGISTRY.flush()
         try:
             self._request.respond(response, final)
         except StatusError as error:

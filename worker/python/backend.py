@@ -18,6 +18,7 @@ from .concurrency import most_executions
 from .errors import TritonModelException
 from .event_loop import EventLoop
 from .log import logger
+from .metric_registry import REGISTRY
 from .model_config import ModelConfig, using_decoupled_model_transaction_policy
 from .requests import ReceivedRequest
 from .responses import InferenceResponse
@@ -65,6 +66,7 @@ class PythonBackend(RequestBackend):
     def describe(self, model: Model) -> dict[str, Any]:
         """Have the model complete its configuration, if it has `auto_complete_config`."""
         _refuse_unsupported(model)
+        REGISTRY.connect(self.peers, model.instance.name)
         try:
             python_class = model_file.model_class(model)
             complete = getattr(python_class, "auto_complete_config", None)
@@ -88,6 +90,7 @@ class PythonBackend(RequestBackend):
         self._decoupled = using_decoupled_model_transaction_policy(model.config)
         self._abandoned = Abandoned(self._name)
         bls.enter(bls.Stage.BESIDE, self._name, self.peers)
+        REGISTRY.connect(self.peers, self._name)
         try:
             python_class = model_file.model_class(model)
             if not hasattr(python_class, "execute"):
@@ -98,6 +101,7 @@ class PythonBackend(RequestBackend):
             python_model = python_class()
             if hasattr(python_model, "initialize"):
                 python_model.initialize(_arguments(model))
+            REGISTRY.flush()
         except _FAILURES as error:
             raise _load_failure(model, error) from error
         self._python_model = python_model
@@ -142,6 +146,7 @@ class PythonBackend(RequestBackend):
         self, received: list[ReceivedRequest], error: BaseException
     ) -> list[Response | None]:
         self._log_failure("Executing", error)
+        REGISTRY.flush()
         return self._failed(received, failures.summary(error))
 
     def _answers(self, received: list[ReceivedRequest], returned: Any) -> list[Response | None]:
@@ -150,6 +155,8 @@ class PythonBackend(RequestBackend):
         except TritonModelException as error:
             logger.error("Executing model '%s' failed: %s", self._name, error)
             return self._failed(received, str(error))
+        finally:
+            REGISTRY.flush()
 
     def unload(self) -> None:
         """Have the model finalize itself; an exception in it is only logged."""
@@ -162,6 +169,7 @@ class PythonBackend(RequestBackend):
             except _FAILURES as error:
                 self._log_failure("Finalizing", error)
         self._abandoned.stop()
+        REGISTRY.flush()
 
     def _taken(self, received: list[ReceivedRequest], returned: Any) -> list[Response | None]:
         """The answers that `execute` returned.
