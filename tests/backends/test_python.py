@@ -338,9 +338,8 @@ class TritonPythonModel:
             "InferenceRequest of its inputs.",
         ),
         (
-            "pb_utils.MetricFamily('f', 'd', pb_utils.MetricFamily.COUNTER)",
-            "TritonModelException: Creating a model's own metrics (metric family 'f') is not "
-            "supported by this version of the server.",
+            "pb_utils.MetricFamily('f', 'd', pb_utils.MetricFamily.COUNTER).Metric(labels=1)",
+            "TritonModelException: Failed to create metric. Labels must be a dictionary.",
         ),
     ],
 )

@@ -270,6 +270,10 @@ class FakeInstance(Instance):
         return self.finalizes
 
 
+#: No process is ever started there.
+_NOWHERE = Surroundings(None, "", None)  # type: ignore[arg-type]
+
+
 class FakePool(Pool):
     """A pool of fake instances."""
 
@@ -283,9 +287,8 @@ class FakePool(Pool):
         **more: Any,
     ) -> None:
         recipes = [recipe(inputs, name=f"m_{number}", **more) for number in range(count)]
-        nowhere: Surroundings = None  # type: ignore[assignment]
-        super().__init__(nowhere, recipes, statistics)
-        self.fakes = [FakeInstance(nowhere, one, self) for one in recipes]
+        super().__init__(_NOWHERE, recipes, statistics)
+        self.fakes = [FakeInstance(_NOWHERE, one, self) for one in recipes]
         for fake in self.fakes:
             fake.most_at_once = concurrency
         self.instances = list[Instance](self.fakes)
@@ -296,8 +299,7 @@ class FakePool(Pool):
         self.fails: StatusError | None = None
 
     def _make(self, recipe: Recipe) -> Instance:
-        nowhere: Surroundings = None  # type: ignore[assignment]
-        made = FakeInstance(nowhere, recipe, self)
+        made = FakeInstance(_NOWHERE, recipe, self)
         made.fails = self.fails
         self.fakes.append(made)
         return made
