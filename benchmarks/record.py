@@ -17,7 +17,7 @@ from typing import Any
 
 _FOLDER = Path(__file__).resolve().parent
 _RESULTS = _FOLDER / "RESULTS.md"
-_PACKAGES = ("tritonpy-supervisor", "aiohttp", "grpcio", "msgspec", "numpy", "pyzmq", "uvloop")
+_PACKAGES = ("tritonpy-supervisor", "aiohttp", "grpcio", "msgspec", "numpy", "uvloop")
 
 _LOAD_NOTE = """\
 `CPU` is the time of the server's whole process tree per 1000 requests, in milliseconds; `batch`

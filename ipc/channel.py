@@ -1,86 +1,35 @@
-"""The message channel between the supervisor and one worker: two ZeroMQ PUSH/PULL pairs.
+"""The message channel between the supervisor and one worker: a pair of connected stream sockets.
 
-Each end binds its PULL socket in the worker's runtime directory and connects its PUSH socket to the
-other's. The supervisor connects when the worker has said that it is up, so a send never waits for
-a peer; neither queue is bounded, because what is in flight is bounded by credits (the pool sends a
-worker no more batches than it has slots).
+The supervisor makes the pair before it starts the worker, which inherits its end. There is no
+address, nothing to connect, and the end of the connection is the end of the worker's process.
 
-The supervisor's end is driven by the descriptor that ZeroMQ offers for polling. That descriptor
-is edge-triggered: it says that something changed, not that something is there, so every wake-up
-must read EVENTS until it is clear. `zmq.asyncio` does the same with a future for every message,
-which costs more than the message.
+Neither side can lock the other up. The supervisor never waits: what the socket does not take is
+kept, and sent when it does; how much that is, is bounded by credits (the pool sends a worker no
+more batches than it has slots). So it always reads, and a worker that waits in `send` goes on,
+however much it has been sent meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import select
+import socket
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
-from typing import cast
 
 import msgspec
-import zmq
-from zmq.utils.monitor import recv_monitor_message
 
+from .frames import FrameReader, framed
 from .messages import FromWorker, ToWorker
 
 #: After so many messages the loop gets a turn, lest one busy worker starve everybody else.
 MESSAGES_PER_WAKE = 64
 
-#: How long `drain` waits for the end of a dead worker's connection (seconds). Only a process that
-#: a model forked, and that holds the connection too, makes it wait so long.
-DRAIN_PATIENCE = 0.2
-
-Socket = zmq.Socket[bytes]
-Context = zmq.Context[zmq.Socket[bytes]]
-
-_TO_WORKER = "to-worker"
-_FROM_WORKER = "from-worker"
-_WAKE = "inproc://wake"
-
-
-def _socket(context: Context, kind: int) -> Socket:
-    made = context.socket(kind)
-    made.setsockopt(zmq.LINGER, 0)
-    made.setsockopt(zmq.SNDHWM, 0)
-    made.setsockopt(zmq.RCVHWM, 0)
-    return made
-
-
-def _bound(context: Context, address: str) -> Socket:
-    """A PULL socket that listens there. Raises OSError when the system refuses."""
-    made = _socket(context, zmq.PULL)
-    try:
-        made.bind(address)
-    except zmq.ZMQError as error:
-        made.close()
-        raise OSError(error.errno, f"listening at {address} failed: {error.strerror}") from None
-    return made
-
-
-def _readable(pull: Socket) -> bool:
-    return bool(cast(int, pull.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
-
-
-def _wait_for_disconnect(monitor: Socket) -> None:
-    """Wait until everybody who connected has disconnected, or DRAIN_PATIENCE is over."""
-    deadline = time.monotonic() + DRAIN_PATIENCE
-    connected = 0
-    while True:
-        left = deadline - time.monotonic() if connected else 0.0
-        if not monitor.poll(max(0, int(left * 1000))):
-            return
-        event = recv_monitor_message(monitor, zmq.NOBLOCK)["event"]
-        connected += 1 if event == zmq.EVENT_ACCEPTED else -1
-
-
-def _address(directory: str, name: str) -> str:
-    path = os.path.join(directory, name)
-    if len(os.fsencode(path)) > 107:
-        raise ValueError(f"the socket path '{path}' is longer than the 107 bytes the system allows")
-    return f"ipc://{path}"
+#: How much may be under way, as far as the system allows: answers of large batches should not have
+#: to wait for their reader.
+_SOCKET_BYTES = 1 << 20
 
 
 class SupervisorChannel:
@@ -90,84 +39,129 @@ class SupervisorChannel:
     """
 
     def __init__(
-        self,
-        context: Context,
-        directory: str,
-        on_message: Callable[[FromWorker], None],
-        on_error: Callable[[Exception], None],
+        self, on_message: Callable[[FromWorker], None], on_error: Callable[[Exception], None]
     ) -> None:
-        self._context = context
-        self._directory = directory
         self._on_message = on_message
         self._on_error = on_error
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
-        self._push: Socket | None = None
-        self._pull: Socket | None = None
-        #: Tells of the worker's coming and going.
-        self._monitor: Socket | None = None
+        self._connection: socket.socket | None = None
+        self._reader: FrameReader | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: What the socket did not take.
+        self._unsent = bytearray()
+        #: More messages have been read than one turn of the loop delivers.
+        self._is_behind = False
 
-    def open(self) -> None:
-        """Bind, and listen on the running loop. To be called before the worker is started.
+    def open(self) -> socket.socket:
+        """Make the pair and listen on the running loop; returns the worker's end.
 
-        Raises OSError when the system refuses, ValueError when the directory's path is too long.
+        The caller passes that on, and closes it. Raises OSError when the system refuses.
         """
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for end in (self._connection, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
+        self._connection.setblocking(False)
+        self._reader = FrameReader(self._connection)
         self._loop = asyncio.get_running_loop()
-        self._pull = _bound(self._context, _address(self._directory, _FROM_WORKER))
-        self._monitor = self._pull.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
-        self._loop.add_reader(self._pull.fileno(), self._receive)
-        self._receive()
-
-    def connect(self) -> None:
-        """Connect to the worker, which has said that it listens."""
-        self._push = _socket(self._context, zmq.PUSH)
-        self._push.connect(_address(self._directory, _TO_WORKER))
+        self._loop.add_reader(self._connection.fileno(), self._receive)
+        return theirs
 
     def send(self, message: ToWorker) -> None:
-        """Queue a message for the worker. Its buffers are copied before this returns."""
-        assert self._push is not None, "connect() comes first"
-        self._push.send(self._encode(message), zmq.NOBLOCK)
+        """Send a message to the worker, or keep what the socket does not take.
+
+        Its buffers are copied before this returns. When the worker is gone the message is dropped:
+        its exit tells the rest.
+        """
+        frame = framed(self._encode(message))
+        connection, loop = self._connection, self._loop
+        assert connection is not None, "open() comes first"
+        assert loop is not None
+        if self._unsent:
+            self._unsent += frame
+            return
+        try:
+            sent = connection.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError:
+            return
+        if sent < len(frame):
+            self._unsent += frame[sent:]
+            loop.add_writer(connection.fileno(), self._send_unsent)
 
     def drain(self) -> None:
         """Deliver everything that the worker has said, however much: for when it has died.
 
-        Its last messages may still be in the system's buffers, so this waits until the end of the
-        connection has come through: some microseconds, and DRAIN_PATIENCE at most.
+        A process that a model forked may hold the worker's end, and may even write. So this end is
+        closed to more first, and what lies in it is all there is.
         """
-        if self._monitor is not None:
-            _wait_for_disconnect(self._monitor)
-        while self._receive_some():
-            pass
+        if self._connection is None:
+            return
+        self._connection.shutdown(socket.SHUT_RD)
+        while True:
+            while self._deliver_some():
+                pass
+            if self._reader is None or not self._fill(self._reader):
+                return
 
     def close(self) -> None:
         """Stop listening and forget what was not sent."""
-        if self._pull is not None:
+        if self._connection is not None:
             assert self._loop is not None
-            self._loop.remove_reader(self._pull.fileno())
-            if self._monitor is not None:
-                self._pull.disable_monitor()
-                self._monitor.close()
-                self._monitor = None
-            self._pull.close()
-            self._pull = None
-        if self._push is not None:
-            self._push.close()
-            self._push = None
+            self._loop.remove_reader(self._connection.fileno())
+            self._loop.remove_writer(self._connection.fileno())
+            self._unsent.clear()
+            self._connection.close()
+            self._connection = self._reader = None
+
+    def _send_unsent(self) -> None:
+        assert self._connection is not None
+        assert self._loop is not None
+        try:
+            del self._unsent[: self._connection.send(self._unsent)]
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            self._unsent.clear()
+        if not self._unsent:
+            self._loop.remove_writer(self._connection.fileno())
 
     def _receive(self) -> None:
-        if self._receive_some():
+        """The socket is readable."""
+        assert self._reader is not None
+        if self._is_behind:
+            return  # what has been read comes first
+        if self._fill(self._reader):
+            self._deliver()
+        else:
+            assert self._connection is not None
             assert self._loop is not None
-            self._loop.call_soon(self._receive)
+            self._loop.remove_reader(self._connection.fileno())  # it would be readable for ever
 
-    def _receive_some(self) -> bool:
+    def _fill(self, reader: FrameReader) -> bool:
+        """Read once; False when the worker's end is closed and everything is read."""
+        try:
+            reader.fill()
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        self._is_behind = self._deliver_some()
+        if self._is_behind:
+            assert self._loop is not None
+            self._loop.call_soon(self._deliver)
+
+    def _deliver_some(self) -> bool:
         """Deliver up to MESSAGES_PER_WAKE messages; True when there may be more."""
         for _ in range(MESSAGES_PER_WAKE):
             # A callback may have closed the channel.
-            pull = self._pull
-            if pull is None or not _readable(pull):
+            reader = self._reader
+            if reader is None or (data := reader.take()) is None:
                 return False
-            data = pull.recv(zmq.NOBLOCK)
             try:
                 self._on_message(self._decode(data))
             except Exception as error:  # one bad message must not keep back those behind it
@@ -178,58 +172,95 @@ class SupervisorChannel:
 class WorkerChannel:
     """The worker's end: receives block, and any thread may send.
 
-    Only one thread at a time may receive, only one may wake, and neither while it is closed; the
-    inbox sees to that.
+    Only one thread at a time may receive, and none while it is closed; the inbox sees to that.
     """
 
-    def __init__(self, directory: str) -> None:
-        to_worker, from_worker = (_address(directory, name) for name in (_TO_WORKER, _FROM_WORKER))
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(True)
+        # What a model starts must not hold the connection.
+        connection.set_inheritable(False)
+        self._connection = connection
+        self._reader = FrameReader(connection)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
-        self._context: Context = zmq.Context()
         # Reentrant: the garbage collector may run in the middle of a send, and what a model's
         # finalizers do there includes logging, which sends.
         self._sending = threading.RLock()
-        self._pull = _bound(self._context, to_worker)
-        self._pull.bind(_WAKE)
-        self._waker = _socket(self._context, zmq.PUSH)
-        self._waker.connect(_WAKE)
-        self._push = _socket(self._context, zmq.PUSH)
-        # The last words of a dying worker (a failed load) must still get out.
-        self._push.setsockopt(zmq.LINGER, 5000)
-        self._push.connect(from_worker)
+        self._unsent: deque[bytes] = deque()
+        self._is_closed = False
+        self._wakes = os.eventfd(0)
+        self._poll = select.poll()
+        self._poll.register(connection.fileno(), select.POLLIN)
+        self._poll.register(self._wakes, select.POLLIN)
 
     def send(self, message: FromWorker) -> None:
-        """Send a message to the supervisor; its buffers are copied before this returns.
+        """Send a message to the supervisor, waiting while too much is under way.
 
-        After `close` nobody listens, and the message is dropped.
+        Its buffers are copied before this returns. After `close`, or when the supervisor is gone,
+        nobody listens, and the message is dropped.
         """
-        data = self._encode(message)
+        frame = framed(self._encode(message))
         with self._sending:
-            if not self._push.closed:
-                self._push.send(data)
+            self._unsent.append(frame)
+            if len(self._unsent) > 1:
+                return  # this very thread is in the middle of a send, which goes on with this one
+            while self._unsent:
+                try:
+                    if not self._is_closed:
+                        self._connection.sendall(self._unsent[0], socket.MSG_NOSIGNAL)
+                except ConnectionError:
+                    pass
+                finally:
+                    self._unsent.popleft()
 
-    def wake(self) -> None:
-        """Have the thread that is in `receive`, or else the next one, return without a message."""
-        self._waker.send(b"")
+    def receive(self) -> ToWorker:
+        """Wait for the next message. Raises ConnectionError when the supervisor is gone."""
+        while (data := self._reader.take()) is None:
+            self._reader.fill()
+        return self._decode(data)
 
-    def receive(self) -> ToWorker | None:
-        """Wait for the next message; None when it was `wake` that ended the waiting."""
-        data = self._pull.recv()
-        return self._decode(data) if data else None
+    def receive_unless_woken(self) -> ToWorker | None:
+        """Wait for the next message; None when it was `wake` that ended the waiting.
+
+        Costs one more system call than `receive`. Raises ConnectionError likewise.
+        """
+        while (data := self._reader.take()) is None:
+            ready = [descriptor for descriptor, _events in self._poll.poll()]
+            if self._wakes in ready:
+                os.eventfd_read(self._wakes)
+                return None
+            self._reader.fill()
+        return self._decode(data)
 
     def receive_nowait(self) -> ToWorker | None:
-        """The next message, or None when none has arrived."""
-        while _readable(self._pull):
-            data = self._pull.recv(zmq.NOBLOCK)
-            if data:
-                return self._decode(data)
-        return None
+        """The next message, or None when none has arrived. Raises ConnectionError likewise."""
+        if self._is_closed:
+            return None
+        while (data := self._reader.take()) is None:
+            try:
+                self._reader.fill(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+        return self._decode(data)
+
+    def wake(self) -> None:
+        """Have the thread that is in `receive_unless_woken`, or else the next one, return."""
+        os.eventfd_write(self._wakes, 1)
 
     def close(self) -> None:
-        """Send what is queued, then close."""
+        """Close this end; what was sent arrives."""
         with self._sending:
-            self._push.close()
-        self._waker.close()
-        self._pull.close()
-        self._context.term()
+            self._close()
+
+    def abandon(self) -> None:
+        """Close this end in a forked child, whose parent goes on with it."""
+        # Another thread, which the child does not have, may hold the lock.
+        self._sending = threading.RLock()
+        self._unsent.clear()
+        self._close()
+
+    def _close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._connection.close()
+            os.close(self._wakes)

@@ -1,6 +1,6 @@
 """How a descriptor gets from the supervisor into a worker: over the lifeline, under a number.
 
-The message that speaks of the descriptor goes by ZeroMQ and names the same number; whichever
+The message that speaks of the descriptor goes by the channel and names the same number; whichever
 arrives first waits for the other.
 """
 

@@ -1,6 +1,6 @@
 """Every message that crosses the line between the supervisor and a worker.
 
-Two closed unions, one for each direction; a message is one ZeroMQ frame of msgpack. Nothing here
+Two closed unions, one for each direction; a message is one frame of msgpack. Nothing here
 is a method call and nothing is pickled: a new thing to say is a new struct.
 
 Times are CLOCK_MONOTONIC nanoseconds, which all processes of a machine share.
@@ -259,9 +259,7 @@ ToWorker = (
 
 
 class Started(msgspec.Struct, tag="started", array_like=True):
-    """The worker is up and listens; `generation` is what it was started with."""
-
-    generation: str
+    """The worker is up and listens."""
 
 
 class Described(msgspec.Struct, tag="described", array_like=True):

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterable
 
 import uvloop
-import zmq
 
 from .. import __version__
 from ..ipc.errors import StatusError
@@ -83,7 +82,7 @@ def run(settings: Settings) -> int:
     try:
         directory = tempfile.mkdtemp(prefix="tritonpy-", dir=os.environ.get("RUNTIME_DIRECTORY"))
     except OSError as error:
-        log.error("error: creating server: no folder for sockets: %s", error)
+        log.error("error: creating server: no runtime directory: %s", error)
         server_log.close()
         return 1
     sentinel = Sentinel(directory)
@@ -142,12 +141,8 @@ class Server:
     ) -> None:
         self._settings = settings
         self._cache = open_cache(settings.cache.config, os.environ)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 16384)
         self._business_logic = BusinessLogic()
-        surroundings = Surroundings(
-            self._context, runtime_directory, sentinel, self._business_logic
-        )
+        surroundings = Surroundings(runtime_directory, sentinel, self._business_logic)
         host = Host(settings.metrics.interval_ms) if settings.metrics.host else None
         self._gpus = _gpus(settings)
         counters = parse_metrics_config(settings.metrics.config).counter_latencies
@@ -246,8 +241,6 @@ class Server:
         if self._gpus is not None:
             self._gpus.stop()
         await asyncio.to_thread(self._traces.close)
-        # A socket that is left open by mistake must not keep us: term() alone would wait for it.
-        self._context.destroy(linger=0)
         if not in_time:
             log.error(
                 "failed to stop server: Internal - Exit timeout expired. Exiting immediately."

@@ -80,11 +80,16 @@ class Inbox:
             f"{len(self._cancelled)} of them cancelled>"
         )
 
-    def next_work(self) -> Work:
-        """Wait for the next thing that the main loop has to do."""
+    def next_work(self, *, only_messages: bool = False) -> Work:
+        """Wait for the next thing that the main loop has to do.
+
+        With `only_messages` nobody may `add` anything meanwhile: a system call less.
+        """
         work = self._work
         if not work:
-            self.wait_for(lambda: bool(work))
+            channel = self._channel
+            receive = channel.receive if only_messages else channel.receive_unless_woken
+            self._wait(lambda: bool(work), receive)
         return work.popleft()
 
     def add(self, work: Work) -> None:
@@ -98,6 +103,9 @@ class Inbox:
 
         Raises UnavailableError when the inbox is closed.
         """
+        self._wait(condition, self._channel.receive_unless_woken)
+
+    def _wait(self, condition: Callable[[], bool], receive: Callable[[], ToWorker | None]) -> None:
         while True:
             with self._changed:
                 while not condition():
@@ -109,7 +117,7 @@ class Inbox:
                     self._changed.wait()
                 else:
                     return
-            self._receive_one()
+            self._receive_one(receive)
 
     def wake(self) -> None:
         """Have every waiting thread ask its condition again: something else than a message came."""
@@ -161,10 +169,10 @@ class Inbox:
             self._open -= gone
             self._cancelled -= gone
 
-    def _receive_one(self) -> None:
+    def _receive_one(self, receive: Callable[[], ToWorker | None]) -> None:
         """As the leader: receive one message, file it, and give up the lead."""
         try:
-            message = self._channel.receive()
+            message = receive()
             if message is not None:
                 self._file(message)
         finally:

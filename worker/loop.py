@@ -59,12 +59,12 @@ class Worker:
         self._taken: usage.Taken = {}
         self._instance: Instance | None = None
 
-    def run(self, generation: str) -> None:
+    def run(self) -> None:
         """Say that we are up, then serve the supervisor until it says stop or a load fails.
 
         Afterwards no thread receives any more, and the channel may be closed.
         """
-        self._channel.send(Started(generation))
+        self._channel.send(Started())
         try:
             self._serve()
         finally:
@@ -72,7 +72,9 @@ class Worker:
 
     def _serve(self) -> None:
         while True:
-            message = self._inbox.next_work()
+            instance = self._instance
+            is_alone = instance is None or not instance.ongoing
+            message = self._inbox.next_work(only_messages=is_alone)
             if isinstance(message, Execute):
                 assert self._instance is not None, "Load comes before Execute"
                 if message.ahead and not self._claim(message):

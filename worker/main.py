@@ -1,10 +1,10 @@
 """Entry of a worker process.
 
-    python -P -m tritonpy.worker DIRECTORY GENERATION LIFELINE PARENT NAME
+    python -P -m tritonpy.worker CHANNEL LIFELINE PARENT NAME
 
-DIRECTORY is the worker's own runtime directory, where the sockets are; GENERATION tells this start
-from earlier ones; LIFELINE is the number of the inherited socket; PARENT is the process of the
-supervisor; NAME tells whoever lists processes which model instance this is.
+CHANNEL and LIFELINE are the numbers of the inherited sockets, for messages and for descriptors;
+PARENT is the process of the supervisor; NAME tells whoever lists processes which model instance
+this is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM)
 
 def main(arguments: list[str]) -> int:
     """Run the worker until it is told to stop; returns the exit status."""
-    directory, generation, lifeline, parent, _name = arguments
+    channel, lifeline, parent, _name = arguments
     _ignore_signals()
     faulthandler.enable()
     _volunteer_for_oom()
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         return 1
     status = 1
     try:
-        _run(directory, generation, int(lifeline))
+        _run(int(channel), int(lifeline))
         status = 0
     except BaseException:  # whatever it is, the supervisor starts another worker
         traceback.print_exc()
@@ -51,8 +51,10 @@ def main(arguments: list[str]) -> int:
         os._exit(status)
 
 
-def _run(directory: str, generation: str, lifeline: int) -> None:
-    channel = WorkerChannel(directory)
+def _run(inherited: int, lifeline: int) -> None:
+    channel = WorkerChannel(socket.socket(fileno=inherited))
+    # What a model's forked child says is not the worker's, and may be cut off.
+    os.register_at_fork(after_in_child=channel.abandon)
     logger = logging.getLogger("tritonpy")
     logger.addHandler(SupervisorHandler(channel))
     logger.setLevel(logging.DEBUG)
@@ -60,7 +62,7 @@ def _run(directory: str, generation: str, lifeline: int) -> None:
     with socket.socket(fileno=lifeline) as connection:
         connection.setblocking(True)
         connection.set_inheritable(False)
-        Worker(channel, DescriptorInbox(connection)).run(generation)
+        Worker(channel, DescriptorInbox(connection)).run()
     channel.close()
 
 

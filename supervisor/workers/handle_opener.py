@@ -143,7 +143,6 @@ class _Opener:
 
     def _receive(self, message: messages.FromWorker) -> None:
         if isinstance(message, messages.Started):
-            self._process.connect()
             self._started.set_result(None)
         elif isinstance(message, messages.CudaRegionAttached):
             self._process.detach_region(message.number)

@@ -358,12 +358,9 @@ class Instance:
     def _started(self, message: messages.Started) -> None:
         assert self._process is not None
         assert self._outputs is not None
-        if message.generation != self._process.generation:
-            return  # somebody else's words: not of this start
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._process.connect()
         self._move(WorkerEvent.STARTED)
         if self.state is WorkerState.STOPPING:
             return

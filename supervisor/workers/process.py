@@ -7,11 +7,9 @@ noticing a death. Everything that the worker said before it died is delivered fi
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from ...ipc.channel import Context, SupervisorChannel
+from ...ipc.channel import SupervisorChannel
 from ...ipc.claims import CLAIMS_NUMBER, Offers
 from ...ipc.descriptors import send_descriptor
 from ...ipc.lifeline import MARK, WORKER_MARK, kill_group, kill_marked
@@ -42,14 +40,12 @@ from .sentinel import Sentinel
 
 log = logging.getLogger(__name__)
 
-_serial = itertools.count(1)
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all workers of a server share: where they live and who looks after them."""
+    """What all workers of a server share: whose they are and who looks after them."""
 
-    context: Context
+    #: Its path is the mark of the server's processes (ipc/lifeline.py).
     runtime_directory: str
     sentinel: Sentinel
     #: Who answers what models ask of others; None where there are no others.
@@ -90,17 +86,15 @@ class WorkerProcess:
         on_exit: Callable[[Exit], None],
     ) -> None:
         self.name = name
-        self.generation = secrets.token_hex(8)
+        #: Its descendants carry this, and those of no other worker.
+        self._mark = secrets.token_hex(8)
         self._surroundings = surroundings
         self._environment = environment
         #: Where it may run; nowhere in particular when there are none.
         self._cores = cores
         self._on_line = on_line
         self._on_exit = on_exit
-        self._directory = os.path.join(surroundings.runtime_directory, f"w{next(_serial)}")
-        self._channel = SupervisorChannel(
-            surroundings.context, self._directory, on_message, self._distrust
-        )
+        self._channel = SupervisorChannel(on_message, self._distrust)
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._offers: Offers | None = None
@@ -124,42 +118,38 @@ class WorkerProcess:
         forked it. Raises OSError, and leaves nothing behind, when the system refuses.
         """
         try:
-            os.mkdir(self._directory, 0o750)
-            self._channel.open()
             self._offers = Offers()
-            self._watch(self._fork())
-        except BaseException as error:
+            with self._channel.open() as channel, self._open_lifeline() as lifeline:
+                process = self._fork(channel.fileno(), lifeline.fileno())
+            self._watch(process)
+        except BaseException:
             if self._process is not None:
                 self._reap(self._process)
             self._clean_up()
-            if isinstance(error, ValueError):  # the path of a socket would be too long
-                raise OSError(str(error)) from None
             raise
 
-    def _fork(self) -> subprocess.Popen[bytes]:
+    def _open_lifeline(self) -> socket.socket:
+        """Make the pair, and return the worker's end."""
         self._lifeline, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lifeline.setblocking(False)
-        with theirs:
-            arguments = [
-                self._directory,
-                self.generation,
-                str(theirs.fileno()),
-                str(os.getpid()),
-                self.name,
-            ]
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", f"{_package()}.worker", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                env={
-                    **self._environment,
-                    MARK: self._surroundings.runtime_directory,
-                    WORKER_MARK: self.generation,
-                },
-                process_group=0,
-            )
+        return theirs
+
+    def _fork(self, *inherited: int) -> subprocess.Popen[bytes]:
+        """Start the process with its ends of the channel and the lifeline."""
+        arguments = [*map(str, inherited), str(os.getpid()), self.name]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", f"{_package()}.worker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=inherited,
+            env={
+                **self._environment,
+                MARK: self._surroundings.runtime_directory,
+                WORKER_MARK: self._mark,
+            },
+            process_group=0,
+        )
         if self._cores:  # it has no other threads yet, and those to come inherit this
             os.sched_setaffinity(self._process.pid, self._cores)
         return self._process
@@ -175,10 +165,6 @@ class WorkerProcess:
             reader.open()
         self._pidfd = os.pidfd_open(process.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._exited)
-
-    def connect(self) -> None:
-        """The worker has said that it listens: from now on messages may be sent."""
-        self._channel.connect()
 
     def send(self, message: ToWorker) -> None:
         """Queue a message for the worker."""
@@ -294,7 +280,7 @@ class WorkerProcess:
         kill_group(process.pid)
         status = process.wait()
         self._surroundings.sentinel.remove_group(process.pid)
-        loop.run_in_executor(None, kill_marked, WORKER_MARK, self.generation)
+        loop.run_in_executor(None, kill_marked, WORKER_MARK, self._mark)
         return status
 
     def _clean_up(self) -> None:
@@ -316,7 +302,6 @@ class WorkerProcess:
         if self._offers is not None:
             self._offers.close()
             self._offers = None
-        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def _package() -> str:

@@ -133,7 +133,7 @@ def test_a_killed_supervisor_leaves_no_process_no_memory_and_no_socket(
 
     _gone, alive = psutil.wait_procs(family, timeout=20)
     assert not alive, f"still alive: {alive}"
-    eventually(lambda: not list(running.runtime_directory.iterdir()), "the socket files go")
+    eventually(lambda: not list(running.runtime_directory.iterdir()), "the sentinel cleans up")
     assert not [name for name in os.listdir("/dev/shm") if "tritonpy" in name]
     running.runtime_directory.rmdir()
     running.stop()

@@ -1,21 +1,19 @@
-"""The other end of a worker, held by a test: its sockets, its arenas and its lifeline."""
+"""The other end of a worker, held by a test: its channel, its arenas and its lifeline."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable
 from types import TracebackType
 
 import msgspec
-import zmq
 
 from tritonpy.ipc.arena import MappedArena, create_memory
 from tritonpy.ipc.channel import WorkerChannel
 from tritonpy.ipc.descriptors import send_descriptor
+from tritonpy.ipc.frames import FrameReader, framed
 from tritonpy.ipc.messages import AttachArena, FromWorker, ToWorker
 from tritonpy.ipc.tensor import Span, Tensor
 
@@ -27,23 +25,18 @@ class Peer:
     """A supervisor of one worker, without its loop: every message is sent and awaited by hand.
 
     `channel` is the worker's end where the test runs the worker's parts in this process. Where the
-    worker is a process of its own (`apart`), the test connects when the worker has said that it is
-    up.
+    worker is a process of its own (`apart`), it inherits `workers_end`.
     """
 
     def __init__(self, *, apart: bool = False) -> None:
-        self.directory = tempfile.mkdtemp(prefix="tp-")
         self.lifeline, self.workers_lifeline = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
         self._arenas: dict[int, MappedArena] = {}
-        self._context = zmq.Context[zmq.Socket[bytes]]()
-        self._pull = self._context.socket(zmq.PULL)
-        self._pull.bind(f"ipc://{self.directory}/from-worker")
-        self._push = self._context.socket(zmq.PUSH)
-        self._channel = None if apart else WorkerChannel(self.directory)
-        if not apart:
-            self.connect()
+        self._connection, self.workers_end = socket.socketpair()
+        self._connection.settimeout(TIMEOUT)
+        self._reader = FrameReader(self._connection)
+        self._channel = None if apart else WorkerChannel(self.workers_end)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
 
@@ -58,12 +51,10 @@ class Peer:
     ) -> None:
         if self._channel is not None:
             self._channel.close()
-        self._push.close(0)
-        self._pull.close()
-        self._context.term()
+        self.workers_end.close()
+        self._connection.close()
         self.lifeline.close()
         self.workers_lifeline.close()
-        shutil.rmtree(self.directory)
 
     @property
     def channel(self) -> WorkerChannel:
@@ -71,18 +62,15 @@ class Peer:
         assert self._channel is not None, "the worker is a process of its own"
         return self._channel
 
-    def connect(self) -> None:
-        """From now on messages may be sent: the worker listens."""
-        self._push.connect(f"ipc://{self.directory}/to-worker")
-
     def send(self, message: ToWorker) -> None:
         """Send a message to the worker."""
-        self._push.send(self._encode(message))
+        self._connection.sendall(framed(self._encode(message)))
 
     def receive(self) -> FromWorker:
         """Wait for the next message of the worker."""
-        assert self._pull.poll(int(TIMEOUT * 1000)), "the worker said nothing"
-        return self._decode(self._pull.recv())
+        while (data := self._reader.take()) is None:
+            self._reader.fill()
+        return self._decode(data)
 
     def attach(self, number: int, size: int) -> MappedArena:
         """Give the worker an arena, and return it as this end sees it."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+import gc
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
-from pathlib import Path
 
 import msgspec
 import pytest
-import zmq
-from support.peers import Background
+from support.peers import TIMEOUT, Background
 
-from tritonpy.ipc.channel import MESSAGES_PER_WAKE, Context, SupervisorChannel, WorkerChannel
+from tritonpy.ipc.channel import MESSAGES_PER_WAKE, SupervisorChannel, WorkerChannel
+from tritonpy.ipc.frames import framed
 from tritonpy.ipc.messages import (
     Cancel,
+    Described,
     Execute,
     FromWorker,
     Log,
@@ -24,8 +26,8 @@ from tritonpy.ipc.messages import (
     Request,
     Responded,
     Response,
-    Started,
     Stop,
+    Stopped,
     ToWorker,
 )
 from tritonpy.ipc.tensor import Tensor
@@ -33,27 +35,17 @@ from tritonpy.ipc.tensor import Tensor
 pytestmark = pytest.mark.anyio
 
 
-def started(number: int) -> Started:
-    return Started(str(number))
+#: More than a socket takes.
+LARGE = "x" * (8 << 20)
+
+
+def numbered(number: int) -> Described:
+    return Described(str(number))
 
 
 def number_of(message: FromWorker) -> int:
-    assert isinstance(message, Started)
-    return int(message.generation)
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    made = tempfile.mkdtemp(prefix="tp-")
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-def context() -> Iterator[Context]:
-    made: Context = zmq.Context()
-    yield made
-    made.destroy(0)  # also what a failing test has left open
+    assert isinstance(message, Described)
+    return int(message.config)
 
 
 class Collected:
@@ -86,20 +78,37 @@ def unexpected(error: Exception) -> None:
 class Ends:
     """A supervisor's and a worker's end in the same process."""
 
-    def __init__(self, context: Context, directory: str) -> None:
+    def __init__(
+        self,
+        on_message: Callable[[FromWorker], None] | None = None,
+        on_error: Callable[[Exception], None] = unexpected,
+    ) -> None:
         self.received = Collected()
-        self.supervisor = SupervisorChannel(context, directory, self.received, unexpected)
-        self.supervisor.open()
-        self.worker = WorkerChannel(directory)
-        self.supervisor.connect()
+        self.supervisor = SupervisorChannel(on_message or self.received, on_error)
+        self.theirs = self.supervisor.open()
+        self.worker = WorkerChannel(self.theirs)
 
 
 @pytest.fixture
-async def ends(context: Context, directory: str) -> AsyncIterator[Ends]:
-    made = Ends(context, directory)
-    yield made
-    made.worker.close()
-    made.supervisor.close()
+async def make() -> AsyncIterator[Callable[..., Ends]]:
+    made: list[Ends] = []
+
+    def make_ends(*arguments: Callable[..., None]) -> Ends:
+        made.append(Ends(*arguments))
+        return made[-1]
+
+    yield make_ends
+    for each in made:
+        each.supervisor.close()
+        each.worker.close()
+
+
+Make = Callable[..., Ends]
+
+
+@pytest.fixture
+async def ends(make: Make) -> Ends:
+    return make()
 
 
 async def receive(channel: WorkerChannel) -> ToWorker | None:
@@ -107,11 +116,11 @@ async def receive(channel: WorkerChannel) -> ToWorker | None:
 
 
 async def test_messages_arrive_in_the_order_in_which_they_were_sent(ends: Ends) -> None:
-    for number in range(10_000):
-        ends.worker.send(started(number))
+    sender = Background(lambda: _send_numbers(ends.worker, 10_000))
 
     received = await ends.received.until(10_000)
 
+    sender.result()
     assert [number_of(message) for message in received] == list(range(10_000))
 
 
@@ -148,20 +157,61 @@ async def test_a_buffer_may_change_as_soon_as_it_is_sent(ends: Ends) -> None:
     assert message.response.outputs[0].data == memoryview(b"first")
 
 
-async def test_a_worker_may_be_faster_than_its_supervisor(context: Context, directory: str) -> None:
-    received = Collected()
-    supervisor = SupervisorChannel(context, directory, received, unexpected)
-    supervisor.open()
-    worker = WorkerChannel(directory)
-    worker.send(started(1))
-    await received.until(1)
+async def test_a_worker_may_speak_before_it_is_spoken_to(ends: Ends) -> None:
+    ends.worker.send(numbered(1))
+    await ends.received.until(1)
 
-    supervisor.connect()
-    supervisor.send(Stop())
+    ends.supervisor.send(Stop())
 
-    assert await receive(worker) == Stop()
-    worker.close()
-    supervisor.close()
+    assert await receive(ends.worker) == Stop()
+
+
+async def test_messages_that_are_larger_than_the_socket_go_both_ways_at_once(ends: Ends) -> None:
+    """Neither side reads before it has sent all it wants: no lock-up."""
+    tensor = Tensor("x", "UINT8", (len(LARGE),), memoryview(LARGE.encode()))
+    for batch in range(3):
+        ends.supervisor.send(Execute(batch, [Request(7, [tensor], ["y"])]))
+    ends.supervisor.send(Stop())
+
+    def send_then_receive() -> list[ToWorker]:
+        for _ in range(3):
+            ends.worker.send(Described(LARGE))
+        return [ends.worker.receive() for _ in range(4)]
+
+    worker = Background(send_then_receive)
+    received = await ends.received.until(3)
+
+    assert received == [Described(LARGE)] * 3
+    batches = [Execute(batch, [Request(7, [tensor], ["y"])]) for batch in range(3)]
+    assert await asyncio.to_thread(worker.result) == [*batches, Stop()]
+
+
+async def test_what_the_socket_does_not_take_is_kept_in_order(ends: Ends) -> None:
+    """Also when there is room again before the loop gets a turn."""
+    large = [Cancel([number] * 5000) for number in range(1000)]
+    for message in large:
+        ends.supervisor.send(message)
+    assert ends.supervisor._unsent  # pyright: ignore[reportPrivateUsage]
+    first = [ends.worker.receive() for _ in range(50)]
+
+    ends.supervisor.send(Stop())
+
+    def receive_all() -> list[ToWorker]:
+        return [ends.worker.receive() for _ in range(951)]
+
+    assert first + await asyncio.to_thread(receive_all) == [*large, Stop()]
+
+
+async def test_a_full_buffer_of_small_messages_is_delivered_over_many_turns(ends: Ends) -> None:
+    count = 20_000
+    encode = msgspec.msgpack.Encoder().encode
+    stream = b"".join(framed(encode(numbered(number))) for number in range(count))
+    sender = Background(lambda: ends.theirs.sendall(stream))
+
+    received = await ends.received.until(count)
+
+    sender.result()
+    assert [number_of(message) for message in received] == list(range(count))
 
 
 async def test_a_burst_leaves_the_loop_its_turns(ends: Ends) -> None:
@@ -174,8 +224,7 @@ async def test_a_burst_leaves_the_loop_its_turns(ends: Ends) -> None:
             seen.append(len(ends.received.messages))
 
     sender.result()
-    # One wake by the descriptor and one that the wake before it asked for.
-    assert max(after - before for before, after in pairwise(seen)) <= 2 * MESSAGES_PER_WAKE
+    assert max(after - before for before, after in pairwise(seen)) <= MESSAGES_PER_WAKE
 
 
 async def test_threads_may_send_at_the_same_time(ends: Ends) -> None:
@@ -188,9 +237,7 @@ async def test_threads_may_send_at_the_same_time(ends: Ends) -> None:
     assert sorted(number_of(message) for message in received) == sorted(list(range(1000)) * 4)
 
 
-async def test_a_failing_callback_keeps_back_no_other_message(
-    context: Context, directory: str
-) -> None:
+async def test_a_failing_callback_keeps_back_no_other_message(make: Make) -> None:
     errors: list[Exception] = []
     received = Collected()
 
@@ -199,106 +246,225 @@ async def test_a_failing_callback_keeps_back_no_other_message(
         if number_of(message) % 2:
             raise RuntimeError(f"number {number_of(message)}")
 
-    supervisor = SupervisorChannel(context, directory, deliver, errors.append)
-    supervisor.open()
-    worker = WorkerChannel(directory)
-    _send_numbers(worker, 200)
+    ends = make(deliver, errors.append)
+    _send_numbers(ends.worker, 200)
 
     await received.until(200)
 
     assert list(map(str, errors)) == [f"number {number}" for number in range(1, 200, 2)]
-    worker.close()
-    supervisor.close()
 
 
-async def test_what_is_no_message_is_reported_and_passed_over(
-    context: Context, directory: str
-) -> None:
+async def test_what_is_no_message_is_reported_and_passed_over(make: Make) -> None:
     errors: list[Exception] = []
     received = Collected()
-    supervisor = SupervisorChannel(context, directory, received, errors.append)
-    supervisor.open()
-    stranger = context.socket(zmq.PUSH)
-    stranger.connect(f"ipc://{directory}/from-worker")
-    stranger.send(b"\xc1 this is no message")
-    worker_like = b"\x92\xa7started\xa11"
-    stranger.send(worker_like)
+    ends = make(received, errors.append)
+    ends.theirs.sendall(framed(b"\xc1 this is no message") + framed(b"\x91\xa7stopped"))
 
-    assert await received.until(1) == [started(1)]
+    assert await received.until(1) == [Stopped()]
 
     assert [type(error) for error in errors] == [msgspec.DecodeError]
-    stranger.close(0)
-    supervisor.close()
 
 
-async def test_draining_delivers_everything_at_once(context: Context, directory: str) -> None:
-    received = Collected()
-    supervisor = SupervisorChannel(context, directory, received, unexpected)
-    supervisor.open()
-    worker = WorkerChannel(directory)
-    await asyncio.to_thread(_send_numbers, worker, 1000)
-    await asyncio.to_thread(worker.close)  # returns when all of it has left
+async def test_draining_delivers_everything_at_once(ends: Ends) -> None:
+    _send_numbers(ends.worker, 100)
+    ends.worker.close()
 
-    supervisor.drain()
+    ends.supervisor.drain()
 
-    assert len(received.messages) == 1000
-    supervisor.close()
+    assert [number_of(message) for message in ends.received.messages] == list(range(100))
 
 
-async def test_the_last_words_of_a_worker_get_out(context: Context, directory: str) -> None:
-    received = Collected()
-    supervisor = SupervisorChannel(context, directory, received, unexpected)
-    supervisor.open()
-    worker = WorkerChannel(directory)
-    worker.send(started(1))
+async def test_draining_goes_on_where_the_last_turn_stopped(ends: Ends) -> None:
+    _send_numbers(ends.worker, 2 * MESSAGES_PER_WAKE)
+    await ends.received.until(1)  # and up to MESSAGES_PER_WAKE of those that were read with it
+    ends.worker.close()
 
-    await asyncio.to_thread(worker.close)
+    ends.supervisor.drain()
 
-    assert await received.until(1) == [started(1)]
-    supervisor.close()
+    received = [number_of(message) for message in ends.received.messages]
+    assert received == list(range(2 * MESSAGES_PER_WAKE))
 
 
-async def test_a_callback_may_close_the_channel(context: Context, directory: str) -> None:
+async def test_a_process_that_holds_the_workers_end_does_not_keep_the_drain(ends: Ends) -> None:
+    """A model may have forked one, which may even write."""
+    held = socket.socket(fileno=os.dup(ends.theirs.fileno()))
+    held.setblocking(True)
+    _send_numbers(ends.worker, 10)
+    ends.worker.close()
+
+    def write() -> None:
+        with held:
+            while True:
+                held.sendall(framed(b"\x91\xa7stopped"), socket.MSG_NOSIGNAL)
+
+    writing = Background(write)
+    ends.supervisor.drain()
+    length = len(ends.received.messages)
+    ends.supervisor.close()
+
+    with pytest.raises(BrokenPipeError):
+        await asyncio.to_thread(writing.result)
+    assert [number_of(each) for each in ends.received.messages[:10]] == list(range(10))
+    assert length == len(ends.received.messages)
+
+
+async def test_a_last_message_that_is_cut_off_is_not_delivered(ends: Ends) -> None:
+    _send_numbers(ends.worker, 3)
+    ends.theirs.sendall(framed(b"\x91\xa7stopped")[:-1])
+    ends.worker.close()
+
+    ends.supervisor.drain()
+
+    assert ends.received.messages == [numbered(number) for number in range(3)]
+
+
+async def test_the_last_words_of_a_worker_get_out(ends: Ends) -> None:
+    ends.worker.send(numbered(1))
+
+    ends.worker.close()
+
+    assert await ends.received.until(1) == [numbered(1)]
+
+
+async def test_a_worker_that_leaves_without_reading_is_heard_to_the_end(ends: Ends) -> None:
+    ends.supervisor.send(Cancel([1]))
+    ends.worker.send(numbered(1))
+
+    ends.worker.close()
+
+    assert await ends.received.until(1) == [numbered(1)]
+    ends.supervisor.send(Cancel([2]))
+    ends.supervisor.drain()
+    assert len(ends.received.messages) == 1
+
+
+async def test_the_end_of_a_worker_is_not_looked_at_again_and_again(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its exit is noticed the loop has nothing to do with it."""
+    ends.worker.close()
+    looks: list[int] = []
+    receive_once = ends.supervisor._receive  # pyright: ignore[reportPrivateUsage]
+    loop = asyncio.get_running_loop()
+    connection = ends.supervisor._connection  # pyright: ignore[reportPrivateUsage]
+    assert connection is not None
+
+    def look() -> None:
+        looks.append(1)
+        receive_once()
+
+    loop.add_reader(connection.fileno(), look)
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    assert len(looks) == 1
+
+
+async def test_what_was_not_sent_is_dropped_when_the_worker_is_gone(ends: Ends) -> None:
+    ends.supervisor.send(Cancel(list(range(1 << 20))))
+    ends.worker.close()
+    async with asyncio.timeout(TIMEOUT):
+        # Nobody tells.
+        while ends.supervisor._unsent:  # noqa: ASYNC110 # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0)
+
+    ends.supervisor.send(Stop())
+
+
+async def test_a_callback_may_close_the_channel(make: Make) -> None:
     received: list[FromWorker] = []
     closed = asyncio.Event()
 
     def close(message: FromWorker) -> None:
         received.append(message)
-        supervisor.close()
+        pair.supervisor.close()
         closed.set()
 
-    supervisor = SupervisorChannel(context, directory, close, unexpected)
-    supervisor.open()
-    worker = WorkerChannel(directory)
-    _send_numbers(worker, 10)
+    pair = make(close)
+    _send_numbers(pair.worker, 10)
 
     async with asyncio.timeout(30):
         await closed.wait()
 
     assert len(received) == 1
-    supervisor.drain()
-    supervisor.close()
-    worker.send(started(1))
-    await asyncio.to_thread(_abandon, worker)
+    pair.supervisor.drain()
+    pair.supervisor.close()
+    pair.worker.send(numbered(1))  # nobody hears it
 
 
-async def test_a_closed_worker_sends_nothing(context: Context, directory: str) -> None:
-    supervisor = SupervisorChannel(context, directory, Collected(), unexpected)
-    supervisor.open()
-    worker = WorkerChannel(directory)
-    await asyncio.to_thread(worker.close)
+async def test_a_closed_worker_sends_nothing(ends: Ends) -> None:
+    ends.worker.close()
 
-    worker.send(Log("INFO", "nobody hears it", "x.py", 1))
+    ends.worker.send(Log("INFO", "nobody hears it", "x.py", 1))
 
-    supervisor.close()
+    ends.supervisor.drain()
+    assert ends.received.messages == []
+
+
+async def test_a_worker_hears_that_its_supervisor_is_gone(ends: Ends) -> None:
+    ends.supervisor.send(Stop())
+    ends.supervisor.close()
+
+    assert ends.worker.receive() == Stop()
+    for receive_any in (
+        ends.worker.receive,
+        ends.worker.receive_unless_woken,
+        ends.worker.receive_nowait,
+    ):
+        with pytest.raises(ConnectionError):
+            receive_any()
+
+
+async def test_a_child_of_a_worker_leaves_the_channel_to_its_parent(ends: Ends) -> None:
+    """As after a fork, with a lock that no thread of the child will ever open."""
+    locked, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ends.worker._sending:  # pyright: ignore[reportPrivateUsage]
+            locked.set()
+            done.wait()
+
+    holder = Background(hold)
+    locked.wait()
+
+    ends.worker.abandon()
+
+    sending = Background(lambda: ends.worker.send(numbered(1)))
+    try:
+        await asyncio.to_thread(sending.result)
+    finally:
+        done.set()
+    holder.result()
+    assert ends.worker.receive_nowait() is None
+    ends.supervisor.drain()
+    assert ends.received.messages == []
 
 
 async def test_waking_ends_a_wait_without_a_message(ends: Ends) -> None:
-    waiting = Background(ends.worker.receive)
+    waiting = Background(ends.worker.receive_unless_woken)
 
     ends.worker.wake()
 
     assert await asyncio.to_thread(waiting.result) is None
+
+
+async def test_a_message_ends_a_wait_that_may_be_woken(ends: Ends) -> None:
+    waiting = Background(ends.worker.receive_unless_woken)
+
+    ends.supervisor.send(Stop())
+
+    assert await asyncio.to_thread(waiting.result) == Stop()
+
+
+async def test_a_message_that_is_here_already_is_received_before_a_wake(ends: Ends) -> None:
+    ends.supervisor.send(Release([64]))
+    ends.supervisor.send(Stop())
+    assert await receive(ends.worker) == Release([64])
+
+    ends.worker.wake()
+
+    assert ends.worker.receive_unless_woken() == Stop()
+    assert ends.worker.receive_unless_woken() is None
 
 
 async def test_a_wake_is_no_message(ends: Ends) -> None:
@@ -309,45 +475,42 @@ async def test_a_wake_is_no_message(ends: Ends) -> None:
     assert await receive(ends.worker) == Release([64])
 
 
-async def test_a_finalizer_may_send_in_the_middle_of_a_send(ends: Ends) -> None:
-    held = ends.worker._sending  # pyright: ignore[reportPrivateUsage]
-    with held:
-        ends.worker.send(started(1))
-
-    assert await ends.received.until(1) == [started(1)]
-
-
-@pytest.mark.parametrize("end", ["supervisor", "worker"])
-async def test_a_path_that_is_too_long_is_refused_and_named(
-    context: Context, tmp_path: Path, end: str
+async def test_a_finalizer_may_send_in_the_middle_of_a_send(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = tmp_path / ("d" * 100)
-    directory.mkdir()
-    open_end: dict[str, Callable[[], object]] = {
-        "supervisor": SupervisorChannel(context, str(directory), Collected(), unexpected).open,
-        "worker": lambda: WorkerChannel(str(directory)),
-    }
+    """What it sends follows what is being sent: no frame lies inside of another."""
 
-    with pytest.raises(ValueError, match=f"the socket path '{directory}/.*' is longer than"):
-        open_end[end]()
+    class Interrupted:
+        """A socket in the middle of whose first send a finalizer runs."""
+
+        def __init__(self) -> None:
+            self.is_first = True
+
+        def sendall(self, frame: bytes, flags: int) -> None:
+            ends.theirs.sendall(frame[:3], flags)
+            if self.is_first:
+                self.is_first = False
+                ends.worker.send(numbered(2))
+            ends.theirs.sendall(frame[3:], flags)
+
+    monkeypatch.setattr(ends.worker, "_connection", Interrupted())
+    ends.worker.send(numbered(1))
+    monkeypatch.undo()
+
+    assert await ends.received.until(2) == [numbered(1), numbered(2)]
 
 
-async def test_a_directory_that_is_gone_is_an_os_error(context: Context) -> None:
-    channel = SupervisorChannel(context, "/nowhere", Collected(), unexpected)
+async def test_closing_leaves_no_descriptor(make: Make) -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    ends = make()
 
-    with pytest.raises(OSError, match="listening at ipc:///nowhere/from-worker failed"):
-        channel.open()
+    ends.supervisor.close()
+    ends.worker.close()
 
-    channel.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def _send_numbers(channel: WorkerChannel, count: int) -> None:
     for number in range(count):
-        channel.send(started(number))
-
-
-def _abandon(channel: WorkerChannel) -> None:
-    """Close a channel that nobody listens to any more, without waiting for him."""
-    push = channel._push  # pyright: ignore[reportPrivateUsage]
-    push.setsockopt(zmq.LINGER, 0)
-    channel.close()
+        channel.send(numbered(number))

@@ -163,14 +163,14 @@ def test_a_start_that_fails_is_one_line_and_status_1(
 
 
 @pytest.mark.usefixtures("handlers")
-def test_a_folder_for_sockets_that_is_not_there_is_one_line_and_status_1(
+def test_a_runtime_directory_that_is_not_there_is_one_line_and_status_1(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "missing"))
 
     assert server.run(settings(tmp_path)) == 1
 
-    assert "no folder for sockets" in capfd.readouterr().err
+    assert "no runtime directory" in capfd.readouterr().err
 
 
 def test_a_log_that_cannot_be_written_is_one_line_and_status_1(

@@ -114,8 +114,8 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
 def worker(peer: Peer) -> Background:
     """A worker that runs until it is told to stop."""
     made = Worker(peer.channel, DescriptorInbox(peer.workers_lifeline))
-    running = Background(lambda: made.run("generation 7"))
-    assert peer.receive() == Started("generation 7")
+    running = Background(made.run)
+    assert peer.receive() == Started()
     return running
 
 

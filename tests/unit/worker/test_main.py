@@ -40,24 +40,25 @@ class Process:
 
     def __init__(self, parent: int | None = None) -> None:
         self.peer = Peer(apart=True)
-        lifeline = self.peer.workers_lifeline
+        ends = (self.peer.workers_end, self.peer.workers_lifeline)
+        inherited = [end.fileno() for end in ends]
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "tritonpy.worker", self.peer.directory, "g1"),
-                *(str(lifeline.fileno()), str(parent or os.getpid()), "m_0"),
+                *(sys.executable, "-P", "-m", "tritonpy.worker"),
+                *(*map(str, inherited), str(parent or os.getpid()), "m_0"),
             ],
-            pass_fds=[lifeline.fileno()],
+            pass_fds=inherited,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,
         )
-        lifeline.close()
+        for end in ends:
+            end.close()
 
     def start(self) -> None:
         """Wait until it is up, and give it its output arena."""
-        assert self.peer.receive() == Started("g1")
-        self.peer.connect()
+        assert self.peer.receive() == Started()
         self.peer.attach(0, 4 * CHUNK_BYTES)
 
     def load(self, directory: Path) -> messages.FromWorker:
