@@ -186,6 +186,21 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "workers.start_timeout_secs",
         ),
         Option(
+            "environment-cache-directory",
+            kinds.FOLDER,
+            "Folder that keeps execution environments which were unpacked or installed. Not an "
+            "option of tritonserver.",
+            "environments.cache_directory",
+            default="~/.cache/tritonpy-environments",
+        ),
+        Option(
+            "worker-wheels",
+            kinds.FOLDER,
+            "Folder with wheels of what a worker needs, for models whose Python is of another "
+            "version; without it they come from pip's index. Not an option of tritonserver.",
+            "environments.worker_wheels",
+        ),
+        Option(
             "backend-config",
             kinds.SETTING,
             "Setting of one backend, or without a backend's name of all.",

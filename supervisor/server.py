@@ -147,8 +147,8 @@ class Server:
         self._gpus = _gpus(settings)
         counters = parse_metrics_config(settings.metrics.config).counter_latencies
         self._metrics = Metrics(host, self._gpus, counters=counters, own=surroundings.metrics)
-        loader = Loader(settings, surroundings, self._served, self._cache)
-        self._manager = ModelManager(settings, loader, self._retired, runtime_directory)
+        self._loader = Loader(settings, surroundings, self._served, self._cache)
+        self._manager = ModelManager(settings, self._loader, self._retired, runtime_directory)
         self._traces = _traces(settings)
         self._opener: HandleOpener | None = None
         if gpus():
@@ -231,6 +231,7 @@ class Server:
         in_time = left > 0 or not running
         in_time &= await self._manager.stop(left, max(left, _LEAST_STOP_TIME))
         await self._business_logic.close()
+        await self._loader.close()
         self._controlplane.regions.close()
         if self._cache is not None:
             await self._cache.close()

@@ -226,6 +226,18 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         return {**self.backend_config.get("", {}), **self.backend_config.get(name, {})}
 
 
+class EnvironmentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution environments of models.
+
+    `cache_directory` keeps those that were unpacked or installed; empty for the user's own.
+    `worker_wheels` is a folder with wheels of what a worker needs in a Python of another version;
+    empty for pip's index.
+    """
+
+    cache_directory: str = ""
+    worker_wheels: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a server is told at its start.
 
@@ -250,6 +262,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
     workers: WorkerSettings = WorkerSettings()
+    environments: EnvironmentSettings = EnvironmentSettings()
     cache: CacheSettings = CacheSettings()
     notices: tuple[str, ...] = ()
 

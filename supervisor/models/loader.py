@@ -26,6 +26,8 @@ from ..cache.cache import ResponseCache
 from ..config import defaults, parse
 from ..config.diff import applied
 from ..config.schema import ModelConfig
+from ..environments.environments import Environment, Environments
+from ..environments.place import place_of, report_stub
 from ..memory.buffers import InputArena
 from ..scheduling.dynamic import DynamicScheduler
 from ..scheduling.rate_limiter import Demand
@@ -75,6 +77,7 @@ class Loader:
         #: The versions that the steps of ensembles run on.
         self._find = find
         self._cache = cache
+        self._environments = Environments(settings.environments, surroundings)
         self._shares = devices.CpuShares(devices.cores())
         self._gpu_limits = GpuLimits(settings.models.gpu_limits)
         self._metrics = parse_metrics_config(settings.metrics.config)
@@ -95,16 +98,24 @@ class Loader:
         instances = defaults.instances(prepared.config)
         await self._check_gpus(instances)
         self._check_demands(instances)
-        inputs = self._input_arena(plan)
+        environment = await self._environment(plan, prepared)
+        try:
+            inputs = self._input_arena(plan)
+        except BaseException:
+            _release(environment)
+            raise
         on_cpu = sum(instance.kind == "CPU" for instance in instances)
         threads = self._shares.join(on_cpu)
         statistics = VersionStatistics(plan.name, plan.version)
-        recipes = [self._recipe(plan, prepared, found, threads, inputs) for found in instances]
+        recipes = [
+            self._recipe(plan, prepared, found, threads, inputs, environment) for found in instances
+        ]
         pool = Pool(self._surroundings, recipes, statistics, self._turns)
 
         def dissolve() -> None:
             self._shares.leave(pool.cpu_instances)
             inputs.close()
+            _release(environment)
 
         try:
             config, served = await self._start(plan, prepared, pool, inputs, statistics)
@@ -113,6 +124,7 @@ class Loader:
             dissolve()
             raise
         served.on_closed = dissolve
+        served.environment = environment
         statistics.load_ns = time.monotonic_ns() - started
         statistics.latencies = Latencies.of(self._metrics, config)
         return served
@@ -156,7 +168,8 @@ class Loader:
         if prepared.is_incomplete:
             self._validate(config, plan)
         wanted = defaults.instances(config)
-        recipes = [self._recipe(plan, prepared, found, 1, served.inputs) for found in wanted]
+        inputs, environment = served.inputs, served.environment
+        recipes = [self._recipe(plan, prepared, found, 1, inputs, environment) for found in wanted]
         pool = pool_of(served)
         # What was given up for good stands for nothing: it goes, and another one is started.
         ended = [instance for instance in pool.staying if instance.state in ENDED]
@@ -169,7 +182,10 @@ class Loader:
         threads = self._shares.join(on_cpu)
         try:
             await pool.add(
-                [self._recipe(plan, prepared, wanted[i], threads, served.inputs) for i in added],
+                [
+                    self._recipe(plan, prepared, wanted[i], threads, inputs, environment)
+                    for i in added
+                ],
                 parse.to_json(config),
                 samples,
             )
@@ -180,6 +196,10 @@ class Loader:
         dismissed = [*ended, *(there[i] for i in superfluous)]
         pool.set_aside(dismissed)
         return dismissed
+
+    async def close(self) -> None:
+        """Give back what no version needs any more: all have ended."""
+        await self._environments.close()
 
     async def dismiss(
         self,
@@ -259,6 +279,13 @@ class Loader:
         if self._turns is not None:
             self._turns.check(_demand(instance) for instance in instances)
 
+    async def _environment(self, plan: Plan, prepared: Prepared) -> Environment | None:
+        """The environment that the model wants its workers in; None for the server's own."""
+        packed = prepared.runtime.environment
+        await asyncio.to_thread(report_stub, plan.name, plan.directory)
+        place = await asyncio.to_thread(place_of, prepared.config, plan.directory, packed)
+        return None if place is None else await self._environments.prepare(place)
+
     def _input_arena(self, plan: Plan) -> InputArena:
         size = self._settings.workers.arena_bytes
         owner = f"model '{plan.name}' version {plan.version}"
@@ -287,6 +314,7 @@ class Loader:
         instance: defaults.Instance,
         threads: int,
         inputs: InputArena,
+        environment: Environment | None,
     ) -> Recipe:
         workers = self._settings.workers
         backend = prepared.config.backend
@@ -304,6 +332,7 @@ class Loader:
             if all_devices
             else devices.visible_devices(instance.gpu, os.environ)
         )
+        variables = worker_environment(visible_devices=visible, threads=threads)
         return Recipe(
             files=ModelFiles(
                 plan.name,
@@ -314,7 +343,8 @@ class Loader:
             ),
             # A worker that sees a single GPU knows it as number 0.
             instance=InstanceMessage(instance.name, instance.kind, 0, threads, numa_node),
-            environment=worker_environment(visible_devices=visible, threads=threads),
+            command=() if environment is None else environment.command,
+            environment=variables if environment is None else environment.variables(variables),
             backend_config={
                 "backend-directory": os.path.abspath(workers.backend_directory),
                 **settings,
@@ -334,6 +364,11 @@ def pool_of(served: ServedVersion) -> Pool:
     """The instances of a version that has some."""
     assert isinstance(served.pool, Pool), f"{served!r} has no instances of its own"
     return served.pool
+
+
+def _release(environment: Environment | None) -> None:
+    if environment is not None:
+        environment.release()
 
 
 def _demand(instance: defaults.Instance) -> Demand:

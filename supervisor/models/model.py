@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ...ipc.errors import StatusError, UnavailableError
 from ..config.schema import ModelConfig
+from ..environments.environments import Environment
 from ..memory.buffers import InputArena, InputLease
 from ..request import FailureReason, Hold, InferRequest, InferResponse
 from ..scheduling.batcher import Policy
@@ -99,6 +100,8 @@ class ServedVersion:
         #: The class labels of each output that has a label file.
         self.labels = labels
         policy = config.model_transaction_policy
+        #: Where its workers run, when that is not the server's own Python.
+        self.environment: Environment | None = None
         self.is_decoupled = policy is not None and policy.decoupled
         #: Called when the instances have ended and nothing is held any more.
         self.on_closed: Callable[[], None] = inputs.close

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from ...ipc.errors import InternalError, UnsupportedError
+from ...ipc.errors import InternalError
 from ..config import defaults
 from ..config.locate import Source
 from ..config.runtime import Runtime, find_runtime
@@ -72,7 +72,6 @@ def prepare(plan: Plan, settings: Settings) -> Prepared:
     )
     if runtime.file:
         config = replace(config, runtime=runtime.name)
-        _check_environment(config, runtime)
     is_incomplete = _is_incomplete(config, runtime, settings)
     warnings: Sequence[str] = ()
     # Groups on GPUs, where there are none, have no instance: the check says so.
@@ -118,12 +117,3 @@ def _is_incomplete(config: ModelConfig, runtime: Runtime, settings: Settings) ->
         return False
     is_python = config.backend == "python" or bool(runtime.file)
     return is_python or not config.input or not config.output
-
-
-def _check_environment(config: ModelConfig, runtime: Runtime) -> None:
-    if runtime.environment and "EXECUTION_ENV_PATH" not in config.parameters:
-        raise UnsupportedError(
-            f"the backend '{config.backend}' of model '{config.name}' brings the execution "
-            f"environment {runtime.environment}, which this version of the server does not "
-            "support; remove it and install what the backend imports beside the server"
-        )

@@ -295,6 +295,7 @@ class Instance:
         process = WorkerProcess(
             self._surroundings,
             self.name,
+            command=recipe.command,
             environment=recipe.environment,
             cores=recipe.host_policy.cores,
             on_message=self._receive,

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...ipc.channel import SupervisorChannel
@@ -79,6 +79,7 @@ class WorkerProcess:
         surroundings: Surroundings,
         name: str,
         *,
+        command: Sequence[str] = (),
         environment: Mapping[str, str],
         cores: Collection[int] = (),
         on_message: Callable[[FromWorker], None],
@@ -89,6 +90,8 @@ class WorkerProcess:
         #: Its descendants carry this, and those of no other worker.
         self._mark = secrets.token_hex(8)
         self._surroundings = surroundings
+        #: What runs a worker; the server's own Python when it is empty.
+        self._command = command
         self._environment = environment
         #: Where it may run; nowhere in particular when there are none.
         self._cores = cores
@@ -138,7 +141,7 @@ class WorkerProcess:
         """Start the process with its ends of the channel and the lifeline."""
         arguments = [*map(str, inherited), str(os.getpid()), self.name]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"{_package()}.worker", *arguments],
+            [*(self._command or _own_command()), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -304,6 +307,7 @@ class WorkerProcess:
             self._offers = None
 
 
-def _package() -> str:
-    """The name under which this package was imported, without its last two parts."""
-    return __name__.rsplit(".", 3)[0]
+def _own_command() -> tuple[str, ...]:
+    """The program that runs a worker in the server's own Python."""
+    package = __name__.rsplit(".", 3)[0]  # under whatever name we were imported
+    return sys.executable, "-P", "-m", f"{package}.worker"

@@ -24,6 +24,8 @@ class Recipe:
     output_arena_size: int
     start_timeout: float
     restart_policy: RestartPolicy
+    #: What runs a worker, before each worker's arguments; empty for the server's own Python.
+    command: Sequence[str] = ()
     #: The one GPU that it is on, by the server's number; None for the CPU, and for all GPUs.
     gpu: int | None = None
     #: What it needs of the rate limiter's resources, where that is on.

@@ -147,7 +147,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         "--backend-config=python,thread-pool-size=4",
         "--backend-config=python,speed=9",
     ]
-    with serving(repository, arguments=arguments) as running:
+    cache = f"--environment-cache-directory={path / 'cache'}"
+    with serving(repository, arguments=(*arguments, cache)) as running:
         yield running
 
 
@@ -226,7 +227,7 @@ def test_python_models_are_as_ever_beside_a_folder_of_their_name(server: Running
         ("of_missing", "Invalid argument: .*backend 'missing'.*searched: '.*/missing/model.py'"),
         ("outside", "Invalid argument: .*it is not the name of a folder"),
         ("of_native", "Unsupported: .*native/libtriton_native.so is a shared library of Triton's"),
-        ("of_packed", "Unsupported: .*pb_exec_env_model.py.tar.gz, which this version"),
+        ("of_packed", "Internal: .*pb_exec_env_model.py.tar.gz' of model .*it is no tar archive"),
         ("e;cho", "Invalid argument: .*name of a Python model contains ;"),
     ],
 )

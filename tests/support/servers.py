@@ -86,7 +86,9 @@ class RunningServer:
         for child in psutil.Process(self.process.pid).children():
             try:
                 command = child.cmdline()
-                instance = command[-1] if "tritonpy.worker" in command else ""
+                # In an environment of its own it is started from a folder of that name.
+                is_worker = any(part.endswith("tritonpy.worker") for part in command)
+                instance = command[-1] if is_worker else ""
                 if instance and (model is None or instance.startswith(f"{model}_")):
                     found.append(child)
             except psutil.NoSuchProcess:

@@ -309,10 +309,3 @@ def _refuse_unsupported(model: Model) -> None:
         raise UnsupportedError(
             f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: {force_cpu}; expected yes or no"
         )
-    environment = model.parameter("EXECUTION_ENV_PATH")
-    if environment is not None:
-        raise UnsupportedError(
-            f"model '{model.name}' asks for the execution environment '{environment}' by its "
-            "parameter EXECUTION_ENV_PATH, which this version of the server does not support; "
-            "remove the parameter and install what the model imports beside the server"
-        )
