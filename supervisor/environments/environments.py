@@ -101,8 +101,15 @@ class Environments:
         return environment
 
     async def close(self) -> None:
-        """Remove what only this server needs; what was made stays in the cache."""
-        await self._threads.run(functools.partial(shutil.rmtree, self._scratch, ignore_errors=True))
+        """Remove what only this server needs; what was made stays in the cache.
+
+        A second time is harmless.
+        """
+        if self._view:
+            self._view = ""
+            await self._threads.run(
+                functools.partial(shutil.rmtree, self._scratch, ignore_errors=True)
+            )
         self._threads.close()
 
     async def _open(self) -> None:
