@@ -1,8 +1,9 @@
 """The JSON document of an inference request: parsed into typed parts, or refused in Triton's words.
 
-Almost every document has the right form, and msgspec reads those in one pass. Whatever it refuses
-is read again by a patient reader, which accepts what Triton accepts beyond strict JSON (NaN,
-Infinity, strings that are no UTF-8) and words its errors as Triton does.
+Almost every document has the right form, and msgspec reads those in one pass; or simdjson does,
+where they are large. Whatever these refuse is read again by a patient reader, which accepts what
+Triton accepts beyond strict JSON (NaN, Infinity, strings that are no UTF-8) and words its errors as
+Triton does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from msgspec import UNSET, UnsetType
 
 from ...ipc.errors import InternalError, InvalidArgumentError
 from ..memory.regions import Place
+from . import json_arrays
 from .json_reader import SURROGATE_ESCAPE, read
 from .json_tensor import too_deep
 
@@ -38,7 +40,9 @@ class InputParameters(msgspec.Struct, frozen=True):
 
 
 class InputEntry(msgspec.Struct, frozen=True):
-    """One entry of `inputs`; `data` is the parsed JSON value, nested as it came."""
+    """One entry of `inputs`; `data` is the parsed JSON value, nested as it came, or a flat array of
+    the numbers in it.
+    """
 
     name: str
     datatype: str
@@ -93,10 +97,12 @@ def parse(data: bytes | memoryview) -> Document:
     Raises InternalError where Triton's JSON layer fails (which is HTTP 500), InvalidArgumentError
     where an input has no or several sources of data, or an output several forms.
     """
-    try:
-        document = _DECODER.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _read_document(load(data))
+    document = _read_large(data) if len(data) >= json_arrays.LEAST_BYTES else None
+    if document is None:
+        try:
+            document = _DECODER.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _read_document(load(data))
     for entry in document.inputs:
         given = entry.parameters
         has_size = given.binary_data_size is not UNSET
@@ -106,6 +112,17 @@ def parse(data: bytes | memoryview) -> Document:
         if output.parameters.shared_memory_region is not UNSET:
             _check_output_region(msgspec.to_builtins(output.parameters))
     return document
+
+
+def _read_large(data: bytes | memoryview) -> Document | None:
+    """The document with arrays for its lists of numbers, None where they are not worth it."""
+    members = json_arrays.read(data)
+    if members is None:
+        return None
+    try:
+        return msgspec.convert(members, Document)
+    except msgspec.ValidationError:
+        return None
 
 
 def refuse_too_large(data: bytes | memoryview) -> None:

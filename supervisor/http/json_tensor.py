@@ -8,7 +8,7 @@ import struct
 from array import array
 from base64 import b64encode
 from itertools import chain
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,9 @@ _TYPECODES = {
 }
 _WIDEST = {"I": "q", "U": "Q"}
 _FLOATS = ("FP16", "BF16", "FP32", "FP64")
+#: Up to this size the way through numpy costs more than a Python float for each element.
+_SMALL_BYTES = 512
+_FORMATS: dict[str, Literal["f", "d"]] = {"FP32": "f", "FP64": "d"}
 #: Neither the array module nor orjson knows them: they go by way of double.
 _HALVES = ("FP16", "BF16")
 
@@ -88,6 +91,8 @@ def decode(
 ) -> memoryview:
     """Turn the parsed `data` member of an input into the tensor's bytes.
 
+    It is a JSON value, or a flat array of its numbers, of 64 bits each: doubles, or integers as the
+    data type has them.
     Nesting need not match the shape, only the number of elements counts. BYTES are not counted
     here: that is the data plane's check, as it is for framed strings from other frontends. Integers
     beyond the data type's range wrap. Raises InternalError, as Triton's JSON layer does, when
@@ -100,6 +105,8 @@ def decode(
         return memoryview(b"")
     if datatype != "BYTES":
         _check_size(name, _byte_size(name, count, ELEMENT_SIZE[datatype]), limit)
+    if isinstance(value, np.ndarray):
+        return _convert(datatype, cast("npt.NDArray[Any]", value), count)
     elements, kinds = _flatten(value)
     if datatype == "BYTES":
         return memoryview(_frame(name, elements, kinds, limit, in_base64))
@@ -137,6 +144,11 @@ def encode(tensor: Tensor, *, in_base64: bool = False) -> bytes:
         raise _mismatch(tensor.name)
     if datatype == "BOOL":
         return orjson.dumps((np.frombuffer(data, np.uint8) != 0).tolist())
+    if len(data) <= _SMALL_BYTES and datatype in _FORMATS:
+        values = data.cast(_FORMATS[datatype]).tolist()
+        total = sum(values)
+        if total - total == 0.0:
+            return orjson.dumps(values)
     numbers: npt.NDArray[Any] = np.frombuffer(data, numpy_dtype(datatype))
     if datatype in _FLOATS:
         numbers = numbers.astype(np.float64)
@@ -151,7 +163,12 @@ def has_infinity(tensor: Tensor) -> bool:
     """Whether some element is infinite: said so, or too large for its type."""
     if tensor.datatype not in _FLOATS:
         return False
-    numbers = np.frombuffer(cast("memoryview", tensor.data), numpy_dtype(tensor.datatype))
+    data = cast("memoryview", tensor.data)
+    if len(data) <= _SMALL_BYTES and tensor.datatype in _FORMATS:
+        total = sum(data.cast(_FORMATS[tensor.datatype]))
+        if total - total == 0.0:
+            return False
+    numbers = np.frombuffer(data, numpy_dtype(tensor.datatype))
     return bool(np.isinf(numbers).any())
 
 
@@ -202,6 +219,8 @@ def _flatten(value: object) -> tuple[list[Any], set[type]]:
     """Unfold the lists, one level of all of them at a time; also the types of what they hold."""
     elements: list[Any] = [value]
     depth = 0
+    if isinstance(value, list):
+        elements, depth = elements[0], 1
     while True:
         kinds: set[type] = set(map(type, elements))
         if list not in kinds:
@@ -239,6 +258,15 @@ def _pack(datatype: str, elements: list[Any], kinds: set[type]) -> memoryview:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, as a FP32 does
             return memoryview(np.array(packed).astype(numpy_dtype(datatype)).tobytes())
     return memoryview(packed).cast("B")
+
+
+def _convert(datatype: str, numbers: npt.NDArray[Any], count: int) -> memoryview:
+    """Numbers that are of the right kind in their data type, as `_pack` makes them."""
+    if len(numbers) != count:
+        raise _unfit(datatype, _TOO_MANY if len(numbers) > count else _TOO_FEW)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        converted = numbers.astype(numpy_dtype(datatype))
+    return converted.view(np.uint8).data
 
 
 def _frame(name: str, elements: list[Any], kinds: set[type], limit: int, in_base64: bool) -> bytes:

@@ -28,7 +28,7 @@ from .reply import CLOSE, Reply
 
 if TYPE_CHECKING:
     from ..dataplane import Stream
-    from .lean_infer import Arrival, LeanInfer
+    from .lean_infer import Arrival, LeanInfer, Reading
 
 #: Bodies up to this size are taken when they are whole. Of a larger one the JSON document may have
 #: this size, and what is behind it goes where it belongs as it comes.
@@ -100,7 +100,7 @@ class LeanConnection(Connection):
         self._left: int = 0
         #: Whether the connection ends with the request that is refused.
         self._last = False
-        self._stream: Stream | None = None
+        self._stream: Stream | Reading | None = None
 
     def __repr__(self) -> str:
         return f"<LeanConnection {self._state.value}, {len(self._received)} bytes unread>"
@@ -181,9 +181,7 @@ class LeanConnection(Connection):
         return True
 
     def _takes(self, head: Head, inference: Inference) -> bool:
-        if head.length > MOST_BODY_BYTES and (
-            inference.document is None or inference.document > MOST_BODY_BYTES
-        ):
+        if (inference.document or 0) > MOST_BODY_BYTES:
             return False
         address = cast("tuple[str, ...]", self.peername or ("",))[0]
         return self._lean.takes(inference, head.length, address)
@@ -212,7 +210,7 @@ class LeanConnection(Connection):
         self._state = State.RUNNING
         self._start(self._lean.run(head.inference, body, self))
 
-    def _start(self, outcome: Stream | Reply) -> None:
+    def _start(self, outcome: Stream | Reading | Reply) -> None:
         if isinstance(outcome, Reply):
             self._answer(outcome)
         else:

@@ -14,7 +14,7 @@ from ..access import Access, Peer
 from ..forwarding import HeaderForwarding
 from ..request import InferResponse
 from . import placing
-from .filling import Filling
+from .filling import Filling, Part
 from .head import Head, Inference, parse
 from .infer import content_headers, infer_error, is_large_document
 from .json_codec import OutputForms, ParsedRequest, decode_request, encode_response
@@ -39,11 +39,31 @@ class Asker(Protocol):
 
 
 class Arrival(NamedTuple):
-    """An inference whose tensors are still coming, and where they go."""
+    """An inference whose body is still coming, and where that goes.
+
+    What it is, is known when its document is here; None where that is the whole body, and fills
+    `document`.
+    """
 
     inference: Inference
-    parsed: ParsedRequest
+    parsed: ParsedRequest | None
     filling: Filling
+    document: memoryview = memoryview(b"")
+
+
+class Reading:
+    """A large document that is being read; as a stream, it can be cancelled."""
+
+    def __init__(self) -> None:
+        #: What has become of it.
+        self.stream: Stream | None = None
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """The client has gone."""
+        self.is_cancelled = True
+        if self.stream is not None:
+            self.stream.cancel()
 
 
 class LeanInfer:
@@ -124,10 +144,13 @@ class LeanInfer:
     def admit(self, inference: Inference, document: memoryview, behind: int) -> Arrival | Reply:
         """Find places for the tensors of an inference whose `behind` bytes after its document are
         still to come; it is to be dispatched or dropped. One that is wrong, or for which there is
-        no room, is answered at once.
+        no room, is answered at once. Where the document is the whole body, it is behind itself.
         """
         self._app.begin()
         try:
+            if inference.document is None:
+                memory = memoryview(bytearray(behind))
+                return Arrival(inference, None, Filling([Part(None, 0, behind)], memory), memory)
             parsed, prefix = self._read(inference, document, behind)
             try:
                 placing.use_regions(self._dataplane, parsed)
@@ -146,14 +169,46 @@ class LeanInfer:
             return _failed(inference.model)
         return Arrival(inference, parsed, filling)
 
-    def dispatch(self, arrival: Arrival, connection: Asker) -> Stream | Reply:
-        """Go on as `run` does with an inference whose tensors have come."""
+    def dispatch(self, arrival: Arrival, connection: Asker) -> Stream | Reading | Reply:
+        """Go on as `run` does with an inference whose body has come."""
+        if arrival.parsed is None:
+            return self._read_aside(arrival, connection)
         return self._ask(arrival.inference, arrival.parsed, connection)
 
     def drop(self, arrival: Arrival) -> None:
-        """Forget an inference whose tensors will not come."""
-        _release(arrival.parsed)
+        """Forget an inference whose body will not come."""
+        if arrival.parsed is not None:
+            _release(arrival.parsed)
         self._app.end()
+
+    def _read_aside(self, arrival: Arrival, connection: Asker) -> Reading:
+        """Read a large document on a thread, then go on with the inference as `run` does."""
+        inference = arrival.inference
+        reading = Reading()
+
+        def read() -> ParsedRequest:
+            return self._read(inference, arrival.document, 0)[0]
+
+        def done(found: asyncio.Future[ParsedRequest]) -> None:
+            if reading.is_cancelled or found.cancelled():
+                self._app.end()
+                return
+            try:
+                parsed = found.result()
+                self._place(parsed, arrival.document[:0])
+            except StatusError as error:
+                self._done(connection, infer_error(error))
+            except Exception:  # this request alone fails, and only the log has the traceback
+                self._done(connection, _failed(inference.model))
+            else:
+                outcome = self._ask(inference, parsed, connection)
+                if isinstance(outcome, Reply):
+                    connection.answered(outcome)
+                else:
+                    reading.stream = outcome
+
+        asyncio.get_running_loop().run_in_executor(None, read).add_done_callback(done)
+        return reading
 
     def _ask(
         self, inference: Inference, parsed: ParsedRequest, connection: Asker
@@ -176,6 +231,11 @@ class LeanInfer:
         parsed, prefix = self._read(inference, view[:cut], len(rest))
         if prefix:
             rest = memoryview(prefix + rest)
+        self._place(parsed, rest)
+        return parsed
+
+    def _place(self, parsed: ParsedRequest, rest: memoryview) -> None:
+        """Bring the bytes behind the document, which are all here, to their places."""
         try:
             placing.use_regions(self._dataplane, parsed)
             if placing.is_large(parsed, len(rest), self._limit):
@@ -185,7 +245,6 @@ class LeanInfer:
         except BaseException:  # the data plane never saw the request
             _release(parsed)
             raise
-        return parsed
 
     def _read(
         self, inference: Inference, document: memoryview, behind: int

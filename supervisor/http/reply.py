@@ -131,7 +131,7 @@ class Reply(web.StreamResponse):
             COPIES.outward += self._size - len(self._content)
             transport.write(b"".join((head, self._content, *self._views)))
         else:
-            transport.writelines((head + self._content, *self._views))
+            transport.writelines((head, self._content, *self._views))
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait until the client has taken enough of it that memory does not fill up."""

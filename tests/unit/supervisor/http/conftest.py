@@ -25,6 +25,7 @@ from tritonpy.supervisor.config.schema import (
     ModelOutput,
     ModelTransactionPolicy,
 )
+from tritonpy.supervisor.http import json_arrays
 from tritonpy.supervisor.http.server import HttpServer
 from tritonpy.supervisor.memory.regions import Regions
 from tritonpy.supervisor.request import InferRequest, InferResponse
@@ -195,7 +196,14 @@ class FakeDataPlane:
                 response = InferResponse(request.model, 1, request.id, error=error)
             on_response(response)
 
-        return Asked(asyncio.get_running_loop().create_task(answer()))
+        def ended(task: asyncio.Task[None]) -> None:
+            if task.cancelled():  # what is cancelled is answered all the same
+                gone = UnavailableError("the client is gone")
+                on_response(InferResponse(request.model, 1, request.id, error=gone))
+
+        task = asyncio.get_running_loop().create_task(answer())
+        task.add_done_callback(ended)
+        return Asked(task)
 
     def read(self, tensor: Tensor) -> memoryview:
         """The bytes of a request's tensor, wherever they are."""
@@ -411,3 +419,13 @@ def serve(loop: Loop, headers: dict[str, str] | None = None) -> Iterator[Served]
 @pytest.fixture(params=PATHS)
 def served(loop: Loop, request: pytest.FixtureRequest) -> Iterator[Served]:
     yield from serve(loop, PATHS[request.param])
+
+
+@pytest.fixture(params=["msgspec", "simdjson"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who reads documents first, whatever their size; both must read alike."""
+    name: str = request.param
+    if name == "simdjson":
+        pytest.importorskip("simdjson")
+    monkeypatch.setattr(json_arrays, "LEAST_BYTES", 0 if name == "simdjson" else 1 << 62)
+    return name

@@ -25,6 +25,8 @@ from tritonpy.supervisor.http.json_codec import (
 from tritonpy.supervisor.memory.regions import Place
 from tritonpy.supervisor.request import InferResponse
 
+pytestmark = pytest.mark.usefixtures("reader")
+
 INPUT = {"name": "IN", "datatype": "FP32", "shape": [2], "data": [1, 2]}
 
 

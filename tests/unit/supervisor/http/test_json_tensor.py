@@ -289,3 +289,14 @@ def test_base64_carries_any_bytes_both_ways(values: list[bytes]) -> None:
 def test_what_is_not_base64_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="an element of input 'IN' is not base64"):
         json_tensor.decode("IN", "BYTES", [1], [text], LIMIT, in_base64=True)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+@given(st.data())
+def test_small_tensors_are_written_as_large_ones(datatype: str, data: st.DataObject) -> None:
+    floats = st.floats(width=32) if datatype == "FP32" else st.floats()
+    values = data.draw(st.lists(floats, max_size=5))
+    with pytest.MonkeyPatch.context() as patch:
+        small = encode(datatype, values)
+        patch.setattr(json_tensor, "_SMALL_BYTES", -1)
+        assert encode(datatype, values) == small

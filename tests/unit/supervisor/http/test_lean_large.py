@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +23,9 @@ from unit.supervisor.http.conftest import (
 )
 from unit.supervisor.http.test_lean import TIMEOUT_SECS, Connection, connected, get, infer
 
+from tritonpy.supervisor.http import json_codec, lean_infer
 from tritonpy.supervisor.http.infer import InferEndpoint
-from tritonpy.supervisor.http.lean import MOST_BODY_BYTES
+from tritonpy.supervisor.http.lean import MOST_BODY_BYTES, LeanConnection
 from tritonpy.supervisor.memory.copies import COPIES
 
 pytestmark = pytest.mark.parametrize("loop", list(LOOPS), indirect=True)
@@ -307,3 +309,73 @@ def test_what_is_encrypted_goes_the_same_way(loop: Any) -> None:
         client.close()
     finally:
         loop.run(server.stop(1))
+
+
+# --- documents without binary data ----------------------------------------------------------------
+
+VALUES = [index / 8 for index in range(100_000)]
+
+
+def test_a_large_document_is_answered_without_aiohttp(served: Served, lent: list[str]) -> None:
+    with connected(served) as client:
+        client.send(infer(VALUES) + infer([1]) + infer(VALUES[::-1]))
+        assert client.values() == VALUES
+        assert client.values() == [1]
+        assert client.values() == VALUES[::-1]
+    assert lent == []
+    assert [len(lease.spans) for lease in served.data.leases] == [1, 1]
+
+
+def test_a_large_document_with_a_mistake_leaves_the_connection_usable(served: Served) -> None:
+    wrong = infer(VALUES)
+    with connected(served) as client:
+        client.send(wrong[:-1] + b"]" + infer([1]) + infer(VALUES, "crash") + infer([2]))
+        status, body = client.answer()
+        assert status == 500
+        assert b"Missing a comma or '}' after an object member." in body
+        assert client.values() == [1]
+        assert client.answer()[0] == 500
+        assert client.values() == [2]
+
+
+def test_a_large_document_for_a_full_arena_is_answered(served: Served) -> None:
+    served.data.arena_full = True
+    with connected(served) as client:
+        client.send(infer(VALUES) + infer([1]))
+        assert client.answer()[0] == 503
+        assert client.values() == [1]
+
+
+def test_the_client_of_a_large_document_may_vanish_at_any_time(served: Served, loop: Any) -> None:
+    request = infer(VALUES, "never")
+    for sent in (len(request) // 2, len(request)):
+        with connected(served) as client:
+            client.send(request[:sent])
+    assert served.data.cancelled.wait(TIMEOUT_SECS) or not served.data.requests
+    loop.start(served.server.stop(10 * TIMEOUT_SECS)).result(TIMEOUT_SECS)
+
+
+def test_a_client_that_goes_while_its_document_is_read_is_not_served(
+    served: Served, loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, gone = threading.Event(), threading.Event()
+    decode = json_codec.decode_request
+
+    def held(*arguments: Any) -> Any:
+        reads.set()
+        assert gone.wait(TIMEOUT_SECS)
+        return decode(*arguments)
+
+    monkeypatch.setattr(lean_infer, "decode_request", held)
+    lost = LeanConnection.connection_lost
+
+    def noted(self: LeanConnection, exc: BaseException | None) -> None:
+        lost(self, exc)
+        gone.set()
+
+    monkeypatch.setattr(LeanConnection, "connection_lost", noted)
+    with connected(served) as client:
+        client.send(infer(VALUES))
+        assert reads.wait(TIMEOUT_SECS)
+    loop.start(served.server.stop(10 * TIMEOUT_SECS)).result(TIMEOUT_SECS)
+    assert not served.data.requests
