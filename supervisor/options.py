@@ -201,6 +201,28 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
             "environments.worker_wheels",
         ),
         Option(
+            "worker-load-timeout-secs",
+            kinds.COUNT,
+            "Seconds after which a worker that has not loaded its model is killed; 0 for never. A "
+            "model's parameter `load_timeout_secs` overrides it. Not an option of tritonserver.",
+            "workers.load_timeout_secs",
+        ),
+        Option(
+            "worker-execution-timeout-secs",
+            kinds.COUNT,
+            "Seconds after which a worker whose model has not answered is killed; 0 for never. A "
+            "model's parameter `execution_timeout_secs` overrides it. Not an option of "
+            "tritonserver.",
+            "workers.execution_timeout_secs",
+        ),
+        Option(
+            "worker-memory-limit-byte-size",
+            kinds.COUNT,
+            "Bytes of memory beyond which a worker is killed; 0 for no limit. A model's parameter "
+            "`memory_limit_byte_size` overrides it. Not an option of tritonserver.",
+            "workers.memory_limit_byte_size",
+        ),
+        Option(
             "backend-config",
             kinds.SETTING,
             "Setting of one backend, or without a backend's name of all.",

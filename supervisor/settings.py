@@ -202,7 +202,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     "" for all of them, to its settings; python-based backends lie in folders of
     `backend_directory`. `rate_limit` says whether instances wait for the resources
     of their models, of which there is as much as `rate_limit_resources` say. `host_policies` say on
-    which cores and with memory of which NUMA node they run.
+    which cores and with memory of which NUMA node they run. A worker is killed when its model is
+    not loaded within `load_timeout_secs`, when an execution takes longer than
+    `execution_timeout_secs`, or the worker more memory than `memory_limit_byte_size`, where these
+    are not 0 and its model does not say otherwise.
     """
 
     arena_byte_size: int = 0
@@ -212,6 +215,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: RateLimit = "off"
     rate_limit_resources: tuple[str, ...] = ()
     host_policies: tuple[str, ...] = ()
+    load_timeout_secs: int = 0
+    execution_timeout_secs: int = 0
+    memory_limit_byte_size: int = 0
 
     @property
     def arena_bytes(self) -> int:

@@ -13,6 +13,7 @@ from . import validate_padding, validate_schedulers, validate_tensors
 from .locate import Source
 from .problems import Problem, Rule, refuse
 from .schema import ModelConfig
+from .worker_limits import worker_limits
 
 #: Characters that Triton refuses in the name of a Python model, as it lands on a command line.
 _UNSAFE = frozenset(";|&$`<>()[]{}\\\"'*?~#!")
@@ -39,7 +40,7 @@ def check_as_written(config: ModelConfig, source: Source) -> None:
 
     Raises InvalidArgumentError as `validate` does.
     """
-    problems = [*max_batch_size(config), *response_cache(config)]
+    problems = [*max_batch_size(config), *response_cache(config), *worker_limits(config)]
     for rule in validate_schedulers.ENSEMBLE_RULES:
         problems += rule(config)
     if config.max_batch_size > 0:  # 0 may be completed from the model
@@ -196,6 +197,7 @@ RULES: tuple[Rule, ...] = (
     instance_group,
     response_cache,
     model_metrics,
+    worker_limits,
     *validate_tensors.RULES,
     *validate_schedulers.RULES,
     *validate_padding.RULES,

@@ -26,6 +26,7 @@ from ..cache.cache import ResponseCache
 from ..config import defaults, parse
 from ..config.diff import applied
 from ..config.schema import ModelConfig
+from ..config.worker_limits import WorkerLimits, limits_of
 from ..environments.environments import Environment, Environments
 from ..environments.place import place_of, report_stub
 from ..memory.buffers import InputArena
@@ -82,6 +83,11 @@ class Loader:
         self._gpu_limits = GpuLimits(settings.models.gpu_limits)
         self._metrics = parse_metrics_config(settings.metrics.config)
         workers = settings.workers
+        self._limits = WorkerLimits(
+            workers.load_timeout_secs,
+            workers.execution_timeout_secs,
+            workers.memory_limit_byte_size,
+        )
         #: The rate limiter, where it is on.
         self._turns: Turns | None = None
         cores = os.sched_getaffinity(0)
@@ -355,6 +361,7 @@ class Loader:
             restart_policy=RestartPolicy(),
             demand=_demand(instance),
             host_policy=policy,
+            limits=limits_of(prepared.config, self._limits),
             passive=instance.group.passive,
             gpu=None if all_devices else instance.gpu,
         )

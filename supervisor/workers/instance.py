@@ -17,6 +17,7 @@ from ...ipc import messages
 from ...ipc.errors import InternalError, StatusError, from_code
 from ...ipc.messages import FromWorker
 from ...ipc.tensor import Span
+from ..config.worker_limits import WorkerLimits
 from ..log import model_record, worker_line
 from ..memory.buffers import OutputArena
 from ..request import FailureReason
@@ -24,6 +25,7 @@ from ..scheduling.scheduler import Work
 from ..telemetry.model_metrics import Contributor
 from ..telemetry.statistics import MemoryUsage
 from .calls import Control, WorkerCalls
+from .oversight import Oversight
 from .process import Exit, Surroundings, WorkerProcess
 from .recipe import Recipe
 from .restarts import Restarts
@@ -80,6 +82,8 @@ class Instance:
         self._outputs: OutputArena | None = None
         #: What the worker's model asks of others; None where nobody answers.
         self._calls: WorkerCalls | None = None
+        #: Where the model has limits, who looks after the worker.
+        self._oversight: Oversight | None = None
         self._config = ""
         self._samples: Sequence[Sample] = ()
         #: While the worker has loaded the model and is not ready yet.
@@ -197,6 +201,8 @@ class Instance:
                 assert self._process is not None
                 self._process.offer(number)
             self._send(messages.Execute(number, requests, ahead))
+            if self._oversight is not None and not ahead:
+                self._oversight.begin(number, batch)
         except Exception:
             del self._batches[number]
             for work in batch:
@@ -209,6 +215,8 @@ class Instance:
         while (number := self._process.take_back()) is not None:
             batch = self._batches.pop(number, None)
             if batch is not None:  # it is not one that could not be sent after all
+                if self._oversight is not None:
+                    self._oversight.taken_back(number, batch)
                 for work in batch:
                     del self._open[work.key]
                     if work.request.trace is not None:
@@ -298,6 +306,7 @@ class Instance:
             command=recipe.command,
             environment=recipe.environment,
             cores=recipe.host_policy.cores,
+            memory_limit=recipe.limits.memory_bytes,
             on_message=self._receive,
             on_line=self._line,
             on_exit=self._exited,
@@ -310,6 +319,9 @@ class Instance:
                 self._calls = WorkerCalls(door, outputs, recipe.inputs, process, process.send)
             self._process = process
             process.spawn()
+            if recipe.limits != WorkerLimits():
+                self._oversight = Oversight(recipe.limits, process.pid, self._breached)
+                self._oversight.start()
         except OSError as error:
             self._failure = InternalError(
                 f"the worker of model instance '{self.name}' cannot be started: {error}"
@@ -327,6 +339,14 @@ class Instance:
             f"{self._recipe.start_timeout:g} seconds; see --worker-start-timeout-secs"
         )
         self._process.kill()
+
+    def _breached(self, reason: str) -> None:
+        """The worker has gone beyond a limit of its model."""
+        assert self._process is not None
+        self._failure = InternalError(
+            f"the worker of model instance '{self.name}' was killed: {reason}"
+        )
+        self._process.abort()
 
     def _send(self, message: messages.ToWorker) -> None:
         assert self._process is not None
@@ -408,6 +428,8 @@ class Instance:
 
     def _ready(self) -> None:
         self._restarts.ready(time.monotonic())
+        if self._oversight is not None:
+            self._oversight.loaded()
         self._move(WorkerEvent.LOADED)
         if self.state is not WorkerState.READY:
             return
@@ -425,6 +447,8 @@ class Instance:
         batch = self._batches.pop(message.batch)
         for key in message.rescheduled:
             del self._open[key]
+        if self._oversight is not None:
+            self._look_after(self._oversight, message)
         if self._warmup is not None:
             self._warmup.executed(len(message.rescheduled))
             for response in message.responses:
@@ -436,6 +460,13 @@ class Instance:
         self._owner.executed(batch, message)
         for response in message.responses:
             self._respond(response)
+
+    def _look_after(self, oversight: Oversight, message: messages.Executed) -> None:
+        """A batch is executed; the next one that is at the worker has begun."""
+        oversight.executed(message.batch, message.rescheduled)
+        for number, batch in self._batches.items():
+            oversight.begin(number, batch)
+            break
 
     def _responded(self, message: messages.Responded) -> None:
         response = message.response
@@ -507,6 +538,8 @@ class Instance:
 
     def _respond(self, answer: messages.Response) -> None:
         final = answer.final
+        if self._oversight is not None:
+            self._oversight.responded(answer.key, final)
         work = self._open.pop(answer.key, None) if final else self._open.get(answer.key)
         # Also of an answer that nobody waits for: its memory is given back with its views.
         for tensor in answer.outputs:
@@ -532,6 +565,9 @@ class Instance:
             self._calls.close()
         if self._outputs is not None:
             self._outputs.retire()
+        if self._oversight is not None:
+            self._oversight.stop()
+            self._oversight = None
         orphans = list(self._open.values()) if self._warmup is None else []
         self._warmup = None
         self._memory = ()

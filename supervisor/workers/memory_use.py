@@ -18,6 +18,22 @@ def used_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
     return sum(_proportional(proc / str(pid)) for pid in pids)
 
 
+def family_bytes(pid: int, proc: Path = Path("/proc")) -> int:
+    """The memory that a process and all that descend from it have for themselves: what they share,
+    with each other or with files, is left out. 0 for one that is gone.
+    """
+    process = proc / str(pid)
+    children: set[int] = set()
+    try:
+        resident, shared = map(int, (process / "statm").read_text().split()[1:3])
+        for thread in (process / "task").iterdir():
+            children.update(map(int, (thread / "children").read_text().split()))
+    except (OSError, ValueError):  # it has ended, or one of its threads
+        resident = shared = 0
+    pages = max(resident - shared, 0)
+    return pages * os.sysconf("SC_PAGE_SIZE") + sum(family_bytes(each, proc) for each in children)
+
+
 def free_bytes(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
     """The memory that can still be had: of the machine, or of this process's cgroup (v2)."""
     machine = _field(proc / "meminfo", "MemAvailable:") * 1024

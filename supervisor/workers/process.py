@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -39,6 +40,13 @@ from .output import OutputReader
 from .sentinel import Sentinel
 
 log = logging.getLogger(__name__)
+
+#: A worker with a memory limit may reserve this and twice the limit (RLIMIT_DATA): what is reserved
+#: need not be used, as the stacks of threads; an allocation beyond fails in the model.
+DATA_HEADROOM_BYTES = 1 << 30
+
+#: How long a worker may take to tell where its threads are before it is killed (seconds).
+ABORT_SECS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,7 @@ class WorkerProcess:
         command: Sequence[str] = (),
         environment: Mapping[str, str],
         cores: Collection[int] = (),
+        memory_limit: int = 0,
         on_message: Callable[[FromWorker], None],
         on_line: Callable[[str, str], None],
         on_exit: Callable[[Exit], None],
@@ -95,6 +104,8 @@ class WorkerProcess:
         self._environment = environment
         #: Where it may run; nowhere in particular when there are none.
         self._cores = cores
+        #: What it may have for itself; nothing keeps it from taking more when there is none.
+        self._memory_limit = memory_limit
         self._on_line = on_line
         self._on_exit = on_exit
         self._channel = SupervisorChannel(on_message, self._distrust)
@@ -155,6 +166,9 @@ class WorkerProcess:
         )
         if self._cores:  # it has no other threads yet, and those to come inherit this
             os.sched_setaffinity(self._process.pid, self._cores)
+        if self._memory_limit:
+            most = 2 * self._memory_limit + DATA_HEADROOM_BYTES
+            resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (most, most))
         return self._process
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
@@ -246,6 +260,12 @@ class WorkerProcess:
             os.close(descriptor)
             self._unsent.popleft()
         asyncio.get_running_loop().remove_writer(self._lifeline.fileno())
+
+    def abort(self) -> None:
+        """Have the process tell where all its threads are, and end; `on_exit` follows."""
+        if self._process is not None and self._pidfd >= 0:
+            os.kill(self._process.pid, signal.SIGABRT)
+            asyncio.get_running_loop().call_later(ABORT_SECS, self.kill)
 
     def kill(self) -> None:
         """End the process and its group now. `on_exit` follows."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...ipc.messages import Instance, ModelFiles
+from ..config.worker_limits import WorkerLimits
 from ..memory.buffers import InputArena
 from ..scheduling.rate_limiter import Demand
 from .host_policy import HostPolicy
@@ -31,6 +32,7 @@ class Recipe:
     #: What it needs of the rate limiter's resources, where that is on.
     demand: Demand = field(default_factory=Demand)
     host_policy: HostPolicy = field(default_factory=HostPolicy)
+    limits: WorkerLimits = field(default_factory=WorkerLimits)
     #: It is loaded, and never given requests.
     passive: bool = False
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonpy.supervisor.workers.memory_use import free_bytes, used_bytes
+from tritonpy.supervisor.workers.memory_use import family_bytes, free_bytes, used_bytes
 
 MIB = 1 << 20
 
@@ -51,3 +51,23 @@ def test_free_is_what_machine_and_cgroup_have_left(
         write(group / "memory.current", f"{200 * MIB}\n")
         write(group / "memory.stat", f"anon 1\ninactive_file {20 * MIB}\nactive_file 5\n")
     assert free_bytes(tmp_path / "proc", tmp_path / "cgroup") == expected
+
+
+def test_a_family_counts_with_what_each_of_it_has_for_itself(tmp_path: Path) -> None:
+    page = os.sysconf("SC_PAGE_SIZE")
+    write(tmp_path / "10" / "statm", "900 70 20 1 0 100 0\n")
+    write(tmp_path / "10" / "task" / "10" / "children", "11 ")
+    write(tmp_path / "10" / "task" / "17" / "children", "12 13 ")
+    write(tmp_path / "11" / "statm", "900 7 3 1 0 100 0\n")
+    write(tmp_path / "11" / "task" / "11" / "children", "")
+    write(tmp_path / "12" / "statm", "900 2 3 1 0 100 0\n")
+    write(tmp_path / "12" / "task" / "12" / "children", "14")
+    write(tmp_path / "14" / "statm", "900 1 0 1 0 100 0\n")
+    write(tmp_path / "14" / "task" / "14" / "children", "")
+
+    assert family_bytes(10, tmp_path) == (50 + 4 + 0 + 1) * page
+    assert family_bytes(13, tmp_path) == 0
+
+
+def test_the_kernel_tells_the_memory_of_a_real_process() -> None:
+    assert family_bytes(os.getpid()) > MIB

@@ -64,7 +64,7 @@ def test_an_execute_that_is_no_coroutine_is_one_at_a_time() -> None:
 
 
 def test_the_requests_of_a_sequence_are_one_at_a_time() -> None:
-    sequences = {"sequence_batching": {"direct": {}}}
+    sequences: dict[str, Any] = {"sequence_batching": {"direct": {}}}
     assert most_executions(model("1", **sequences), Awaited) == 1
     with pytest.raises(InvalidArgumentError, match="one after the other"):
         most_executions(model("2", **sequences), Awaited)
