@@ -18,6 +18,7 @@ from support.models import write
 from tritonpy.ipc import messages
 from tritonpy.ipc.errors import InternalError, InvalidArgumentError, StatusError
 from tritonpy.ipc.tensor import INLINE_LIMIT_BYTES, Tensor
+from tritonpy.supervisor.config.worker_limits import WorkerLimits
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.request import InferRequest
 from tritonpy.supervisor.scheduling.scheduler import Work
@@ -290,6 +291,40 @@ async def test_what_was_sent_ahead_can_be_had_back_while_the_worker_is_busy(
 
     assert [response.id for response in await bench.asker.answers(2)] == ["running", "last"]
     assert (instance.load, instance.open_requests) == (0, 0)
+
+
+async def test_what_was_sent_ahead_has_its_time_from_when_it_begins(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The first request waits until the test opens the gate, the second one for ever."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    code = ECHO.replace(
+        "def execute(self, requests):",
+        f"""def execute(self, requests):
+            import threading
+            if requests[0].request_id() == "stuck":
+                threading.Event().wait()
+            open({str(gate)!r}).close()""",
+    )
+    limits = WorkerLimits(execution_secs=2)
+    instance = await bench.loaded(bench.python(code, limits=limits), PYTHON)
+    held, stuck = bench.asker.work(id="held"), bench.asker.work(id="stuck")
+    instance.execute([held])
+    instance.execute([stuck], ahead=True)
+    await asyncio.to_thread(lambda: gate.open("w").close())
+    await bench.asker.answers(1)
+
+    await bench.owner.until(lambda: bool(bench.owner.lost))
+
+    assert bench.owner.lost == [
+        (
+            WorkerState.BACKOFF,
+            [stuck],
+            "the worker of model instance 'm_0' was killed: a request has taken longer than the "
+            "2 seconds of execution_timeout_secs",
+        )
+    ]
 
 
 async def test_a_batch_that_could_not_be_sent_ahead_is_not_had_back(bench: Bench) -> None:

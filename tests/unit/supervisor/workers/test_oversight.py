@@ -153,6 +153,23 @@ async def test_memory_beyond_the_limit_is_found_once(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.anyio
+async def test_what_goes_beyond_two_limits_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MEMORY_LOOK_SECS", 0.0)
+    monkeypatch.setattr(module, "_SECOND_LOOK_SECS", 0.0)
+    monkeypatch.setattr(module, "family_bytes", lambda _pid: 2)
+    bench = Bench(WorkerLimits(execution_secs=1e-6, memory_bytes=1))
+    bench.oversight.begin(1, [bench.work()])
+
+    async with asyncio.timeout(20):
+        while not bench.found:  # noqa: ASYNC110 - it is another thread that looks
+            await asyncio.sleep(0)
+    for _ in range(3):
+        await asyncio.sleep(0.001)
+
+    assert len(bench.found) == 1
+
+
+@pytest.mark.anyio
 async def test_without_a_memory_limit_nobody_looks_at_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
