@@ -313,6 +313,13 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "gRPC": (
         Option("allow-grpc", kinds.BOOLEAN, "Serve gRPC.", "grpc.enabled"),
+        Option(
+            "grpc-transport",
+            kinds.choice("grpcio", "lean"),
+            "Who speaks HTTP/2: the library grpcio, or the server itself, at a lower cost for each "
+            "request. Not an option of tritonserver.",
+            "grpc.transport",
+        ),
         Option("grpc-address", kinds.REQUIRED_TEXT, "Address to listen at.", "grpc.address"),
         Option("grpc-port", kinds.PORT, "Port to listen at; 0 picks a free one.", "grpc.port"),
         Option(

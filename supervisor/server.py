@@ -29,7 +29,7 @@ from .bls import BusinessLogic
 from .cache.config import open_cache
 from .controlplane import EXTENSIONS, ControlPlane
 from .dataplane import DataPlane
-from .grpc.grpcio import GrpcServer
+from .grpc.transport import GrpcFrontend, grpc_server
 from .http.cors import Cors
 from .http.load_report import no_metrics
 from .http.metrics import MetricsServer
@@ -171,7 +171,7 @@ class Server:
         self._grpc_access = grpc_access(policy, settings.grpc.restricted_protocols)
         self._metrics_access = http_access(policy, ())
         self._http: HttpServer | None = None
-        self._grpc: GrpcServer | None = None
+        self._grpc: GrpcFrontend | None = None
         self._metrics_server: MetricsServer | None = None
         self._trimming: asyncio.Task[None] | None = None
 
@@ -221,6 +221,8 @@ class Server:
         await self._manager.finish_sequences(timeout)
         timeout = max(0.0, deadline - time.monotonic())
         fronts = [front for front in (self._http, self._grpc) if front is not None]
+        if self._grpc is not None:  # before the loop reads anything more
+            self._grpc.refuse()
         # A client that waits for a load is told at once, and keeps nobody.
         await asyncio.gather(
             self._manager.stop_loading(), *(front.stop(timeout) for front in fronts)
@@ -262,7 +264,7 @@ class Server:
     async def _listen(self) -> None:
         settings = self._settings
         if settings.grpc.enabled:
-            self._grpc = GrpcServer(
+            self._grpc = grpc_server(
                 self._dataplane, self._controlplane, settings.grpc, self._grpc_access
             )
             port = await self._grpc.start()

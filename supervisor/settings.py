@@ -18,6 +18,7 @@ RateLimit = Literal["execution_count", "off"]
 LogFormat = Literal["default", "ISO8601"]
 ResidencyPolicy = Literal["always", "on-demand"]
 CompressionLevel = Literal["none", "low", "medium", "high"]
+GrpcTransport = Literal["grpcio", "lean"]
 
 #: A startup model of this name stands for every model of the repositories.
 ALL_MODELS = "*"
@@ -70,10 +71,12 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     None leaves a limit unset. No more than `max_pings_without_data` pings go out without data, and
     a client that pings more often than `min_recv_ping_interval_ms` earns a strike; 0 lifts either
-    limit on counts. `compression` is that of inference responses.
+    limit on counts. `compression` is that of inference responses. `transport` is who speaks HTTP/2:
+    grpcio, or this server itself.
     """
 
     enabled: bool = True
+    transport: GrpcTransport = "grpcio"
     address: str = "0.0.0.0"
     port: int = 8001
     reuse_port: bool = False

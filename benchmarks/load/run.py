@@ -37,6 +37,8 @@ _OWN = [
     _BENCHMARKS.parent / "examples" / "model_repository",
 ]
 
+_DEFAULT = ["grpcio"]
+
 #: How long ONNX Runtime is measured alone.
 _ALONE_S = 3.0
 
@@ -97,6 +99,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--window", type=float, default=2.0, help="seconds a window (default 2)")
     parser.add_argument("--server", choices=("both", "tritonpy", "triton"), default="both")
     parser.add_argument(
+        "--transport",
+        action="append",
+        choices=("grpcio", "lean"),
+        help="the transport of gRPC in this server; repeatable, for one server each "
+        "(default grpcio)",
+    )
+    parser.add_argument(
         "--driver",
         choices=("auto", "perf_analyzer", "own"),
         default="auto",
@@ -143,7 +152,7 @@ def _drive_http(server: Server, scenario: Scenario, window_s: float) -> Load:
 def _launches(arguments: argparse.Namespace) -> list[Launch]:
     launches: list[Launch] = []
     if arguments.server != "triton":
-        launches.append(own_launch(_OWN))
+        launches += [own_launch(_OWN, transport) for transport in arguments.transport or _DEFAULT]
     if arguments.server != "tritonpy":
         try:
             triton = rival.triton(rival.cache_folder(arguments.cache))
@@ -170,7 +179,7 @@ def _measure_all(
             server.settle()
         for scenario in scenarios:
             turns = [
-                server for server in servers if scenario.shared or server.launch.name == "tritonpy"
+                server for server in servers if scenario.shared or server.launch.name != "triton"
             ]
             alone: list[float] = []
             try:
@@ -220,16 +229,17 @@ def _print(
             part = entry.infer_per_s / scenario.ideal_per_s
             print(f"{name}: {part:.0%} of the ideal, {scenario.ideal_per_s:.0f}/s", flush=True)
     if alone:
-        part = means["tritonpy"].infer_per_s / fmean(alone)
+        part = next(iter(means.values())).infer_per_s / fmean(alone)
         print(f"{part:.0%} of ONNX Runtime in a loop, {fmean(alone):.0f}/s", flush=True)
-    if len(means) == 2:
-        own, other = means["tritonpy"], means["triton"]
-        print(
-            f"{'ratio':16}{own.infer_per_s / other.infer_per_s:>10.2f}"
-            f"{own.p50_us / other.p50_us:>10.2f}{own.p99_us / other.p99_us:>10.2f}"
-            f"{own.cpu_ms_per_1000 / other.cpu_ms_per_1000:>13.2f}",
-            flush=True,
-        )
+    other = means.get("triton")
+    for name, own in means.items():
+        if other is not None and own is not other:
+            print(
+                f"{f'ratio {name}':16}{own.infer_per_s / other.infer_per_s:>10.2f}"
+                f"{own.p50_us / other.p50_us:>10.2f}{own.p99_us / other.p99_us:>10.2f}"
+                f"{own.cpu_ms_per_1000 / other.cpu_ms_per_1000:>13.2f}",
+                flush=True,
+            )
 
 
 def _print_line(name: str, entry: Measurement) -> None:

@@ -45,7 +45,7 @@ class Launch:
     environment: Mapping[str, str] | None = None
 
 
-def own_launch(repositories: Sequence[Path]) -> Launch:
+def own_launch(repositories: Sequence[Path], transport: str = "grpcio") -> Launch:
     """The command of this project's server, on ports that it picks itself."""
     script = Path(sys.executable).with_name("tritonpy-supervisor")
     found = str(script) if script.exists() else shutil.which("tritonpy-supervisor")
@@ -55,7 +55,10 @@ def own_launch(repositories: Sequence[Path]) -> Launch:
             "python of the environment that `make dev` makes"
         )
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
-    return Launch("tritonpy", [found, "serve", *_repositories(repositories), *ports, *_addresses()])
+    command = [found, "serve", *_repositories(repositories), *ports, *_addresses()]
+    if transport == "grpcio":
+        return Launch("tritonpy", command)
+    return Launch(f"tritonpy-{transport}", [*command, f"--grpc-transport={transport}"])
 
 
 def triton_launch(triton: Triton, repositories: Sequence[Path]) -> Launch:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from ...proto import grpc_service_pb2 as pb
@@ -14,18 +13,28 @@ from ..access import Access, Peer, Reason, Refusal
 from ..restricted import Category
 from .reflection import REFLECTION_PATHS
 from .service import STREAM_PATH
-
-if TYPE_CHECKING:
-    import grpc.aio
+from .status import Status
 
 _INFERENCE = STREAM_PATH.removesuffix("ModelStreamInfer")
 
-STATUS = {
-    Reason.RESTRICTED: grpc.StatusCode.UNAVAILABLE,  # Triton's
-    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
-    Reason.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
-    Reason.DISABLED: grpc.StatusCode.UNIMPLEMENTED,
+REASON_STATUS = {
+    Reason.RESTRICTED: Status.UNAVAILABLE,  # Triton's
+    Reason.UNAUTHENTICATED: Status.UNAUTHENTICATED,
+    Reason.FORBIDDEN: Status.PERMISSION_DENIED,
+    Reason.DISABLED: Status.UNIMPLEMENTED,
 }
+
+
+class Call(Protocol):
+    """A call as its transport shows it; the names are grpcio's."""
+
+    def peer(self) -> str:
+        """Who calls: `ipv4:127.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
+        ...
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """What came with the call."""
+        ...
 
 
 class Rule(NamedTuple):
@@ -84,25 +93,23 @@ RULES = {
 }
 
 
-def refusal(
-    access: Access, rule: Rule, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
-) -> Refusal | None:
+def refusal(access: Access, rule: Rule, data: bytes, call: Call) -> Refusal | None:
     """Why this call is refused, None when it is not; it costs nothing where nothing is guarded."""
     if rule.changes is None and not access.guards_everything:
         return None
     changes = rule.changes is not None and rule.changes(data)
-    return access.decide(rule.category, changes, _peer(context))
+    return access.decide(rule.category, changes, _peer(call))
 
 
-def _peer(context: grpc.aio.ServicerContext[bytes, bytes]) -> Peer:
+def _peer(call: Call) -> Peer:
     # grpcio does not show the authority; browsers cannot send gRPC, so there is nothing to rebind.
-    metadata = context.invocation_metadata() or ()
+    metadata = call.invocation_metadata() or ()
     headers = [(name, value) for name, value in metadata if isinstance(value, str)]
-    return Peer(_address(context.peer()), headers, shows_host=False)
+    return Peer(_address(call.peer()), headers, shows_host=False)
 
 
 def _address(peer: str) -> str:
-    """The IP address in grpcio's name of a peer: `ipv4:127.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
+    """The IP address in gRPC's name of a peer: `ipv4:127.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
     family, _, rest = peer.partition(":")
     if family not in ("ipv4", "ipv6"):
         return ""

@@ -45,7 +45,7 @@ _VERSION_MAX = 2**63 - 1
 RawContents = Sequence[bytes | memoryview]
 
 
-def parse_infer_request(data: bytes) -> tuple[pb.ModelInferRequest, RawContents]:
+def parse_infer_request(data: bytes | memoryview) -> tuple[pb.ModelInferRequest, RawContents]:
     """Parse an encoded ModelInferRequest; large raw contents are not copied but viewed.
 
     Raises InternalError when the bytes are no such message.
@@ -55,7 +55,9 @@ def parse_infer_request(data: bytes) -> tuple[pb.ModelInferRequest, RawContents]
             cut = cut_field(data, _RAW_INPUT_CONTENTS)
             if cut is not None:
                 return pb.ModelInferRequest.FromString(cut[0]), cut[1]
-        message = pb.ModelInferRequest.FromString(data)
+        # A view here is small, or is no message as anybody writes it.
+        whole = data if isinstance(data, bytes) else bytes(data)
+        message = pb.ModelInferRequest.FromString(whole)
     except DecodeError:
         raise InternalError(UNPARSABLE) from None
     return message, message.raw_input_contents
@@ -229,7 +231,12 @@ def _aligned(size: int) -> int:
 
 def encode_response(response: InferResponse) -> bytes:
     """Encode a response as a ModelInferResponse; its outputs are copied once, into the result."""
-    return b"".join(_encode(_response_message(response), response))
+    return b"".join(encode_response_parts(response))
+
+
+def encode_response_parts(response: InferResponse) -> list[bytes | memoryview]:
+    """Encode a response as a ModelInferResponse in parts, in which its outputs stay in place."""
+    return _encode(_response_message(response), response)
 
 
 def encode_stream_response(response: InferResponse) -> bytes:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,11 +14,14 @@ from ...ipc.errors import StatusError
 from ..forwarding import HeaderForwarding
 from ..settings import CompressionLevel, GrpcSettings
 from ..telemetry.trace import TRACEPARENT
-from .access import RULES, STATUS, refusal
+from .access import REASON_STATUS, RULES, refusal
 from .health import HealthService
+from .in_flight import InFlight, State
+from .listening import cannot_listen, name_of
 from .reflection import REFLECTION_PATHS, reflect
 from .service import INFER_PATH, STREAM_PATH, InferenceService, UnaryCall
-from .stream import SHUTTING_DOWN, InferStream
+from .status import SHUTTING_DOWN, STATUS, Status, log_fault, shorten
+from .stream import InferStream
 from .tls import server_credentials
 
 if TYPE_CHECKING:
@@ -32,22 +33,10 @@ _log = logging.getLogger(__name__)
 
 _INT32_MAX = 2**31 - 1
 
-_STATUS: dict[str, grpc.StatusCode] = {
-    "UNKNOWN": grpc.StatusCode.UNKNOWN,
-    "INTERNAL": grpc.StatusCode.INTERNAL,
-    "NOT_FOUND": grpc.StatusCode.NOT_FOUND,
-    "INVALID_ARG": grpc.StatusCode.INVALID_ARGUMENT,
-    "UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
-    "UNSUPPORTED": grpc.StatusCode.UNIMPLEMENTED,
-    "ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
-    "CANCELLED": grpc.StatusCode.CANCELLED,
-}
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 #: gRPC's numbers of the levels.
 _COMPRESSION_LEVEL: dict[CompressionLevel, int] = {"none": 0, "low": 1, "medium": 2, "high": 3}
-
-#: Clients refuse trailers of more than 8 KiB, and with them the whole answer.
-_DETAILS_LIMIT_BYTES = 6 * 1024
 
 #: How long the answers of calls that have ended may take to leave the server (seconds).
 _SEND_TIMEOUT = 1.0
@@ -57,13 +46,6 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 #: What reading gives after a client's last message; grpcio's stubs do not know it.
 _END: object = grpc.aio.EOF  # pyright: ignore
-
-
-class _State(Enum):
-    NEW = "not started"
-    SERVING = "calls are taken"
-    DRAINING = "new calls are refused, those in flight are finished"
-    STOPPED = "the port is closed"
 
 
 class GrpcServer:
@@ -94,18 +76,11 @@ class GrpcServer:
         if settings.reflection:
             for path in REFLECTION_PATHS:
                 self._handlers[path] = grpc.stream_stream_rpc_method_handler(self._reflect)
-        self._state = _State.NEW
         self._server: grpc.aio.Server | None = None
-        #: Calls that are being answered, streams among them.
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._streams: set[InferStream] = set()
+        self._calls = InFlight()
 
     def __repr__(self) -> str:
-        return (
-            f"<GrpcServer {self._state.name} in_flight={self._in_flight} "
-            f"streams={len(self._streams)}>"
-        )
+        return f"<GrpcServer {self._calls!r}>"
 
     async def start(self) -> int:
         """Listen and serve; returns the port.
@@ -116,45 +91,35 @@ class GrpcServer:
         server = grpc.aio.server(options=_channel_options(self._settings))
         server.add_generic_rpc_handlers(_by_service(self._handlers))
         address, port = self._settings.address, self._settings.port
-        host = f"[{address}]" if ":" in address else address
+        host = name_of(address, port)
         try:
             if credentials is None:
-                bound: int = server.add_insecure_port(f"{host}:{port}")
+                bound: int = server.add_insecure_port(host)
             else:
-                bound = server.add_secure_port(f"{host}:{port}", credentials)
+                bound = server.add_secure_port(host, credentials)
         except RuntimeError:  # grpcio's own text says no more, and repeats it
             bound = 0
         if not bound:
-            raise OSError(
-                f"the gRPC service cannot listen on {host}:{port}: the port is taken, or the "
-                "address is not one of this machine; choose others by --grpc-port and "
-                "--grpc-address"
-            )
+            raise cannot_listen(address, port)
         await server.start()
         self._server = server
-        self._state = _State.SERVING
+        self._calls.state = State.SERVING
         return bound
+
+    def refuse(self) -> None:
+        """Refuse new calls from now on; those in flight go on."""
+        self._calls.refuse()
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, let those in flight end within `grace` seconds, and close the port."""
         if self._server is None:
             return
-        self._state = _State.DRAINING
-        for stream in tuple(self._streams):
-            stream.drain()
+        in_time = await self._calls.drain(grace)
         # A call that has returned is not on its way yet: grpcio still has to send its answer.
-        rest: float | None = _SEND_TIMEOUT
-        if self._in_flight:
-            self._idle.clear()
-            try:
-                async with asyncio.timeout(grace):
-                    await self._idle.wait()
-            except TimeoutError:
-                _log.warning("%d gRPC calls are cut off: they did not end in time", self._in_flight)
-                rest = None
+        rest = _SEND_TIMEOUT if in_time else None
         await self._server.stop(rest)
         self._server = None
-        self._state = _State.STOPPED
+        self._calls.state = State.STOPPED
 
     def _unary(self, path: str, call: UnaryCall) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         rule = RULES[path]
@@ -164,15 +129,15 @@ class GrpcServer:
         traces = self._dataplane.traces
 
         async def behavior(data: bytes, context: _Context) -> bytes:
-            if self._state is not _State.SERVING:
-                _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+            if not self._calls.is_serving:
+                _fail(context, Status.UNAVAILABLE, SHUTTING_DOWN)
                 return b""
             if guarded:
                 refused = refusal(access, rule, data, context)
                 if refused is not None:
-                    _fail(context, STATUS[refused.reason], refused.message)
+                    _fail(context, REASON_STATUS[refused.reason], refused.message)
                     return b""
-            self._in_flight += 1
+            self._calls.enter()
             if self._exempts and path != INFER_PATH:
                 context.disable_next_message_compression()
             if traces.on:
@@ -183,22 +148,22 @@ class GrpcServer:
                     return await self._service.model_infer(data, forwarded)
                 return await call(data)
             except StatusError as error:
-                _fail(context, _STATUS[error.code], error.message)
+                _fail(context, STATUS[error.code], error.message)
             except Exception:  # a fault of ours: the client is told no more than that
-                _fail(context, grpc.StatusCode.INTERNAL, _log_fault(path))
+                _fail(context, Status.INTERNAL, log_fault(path))
             finally:
-                self._left()
+                self._calls.leave()
             return b""
 
         return behavior
 
     async def _stream(self, _: object, context: _Context) -> None:
-        if self._state is not _State.SERVING:
-            _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+        if not self._calls.is_serving:
+            _fail(context, Status.UNAVAILABLE, SHUTTING_DOWN)
             return
         refused = refusal(self._access, RULES[STREAM_PATH], b"", context)
         if refused is not None:
-            _fail(context, STATUS[refused.reason], refused.message)
+            _fail(context, REASON_STATUS[refused.reason], refused.message)
             return
 
         async def receive() -> bytes | None:
@@ -211,39 +176,32 @@ class GrpcServer:
         stream = InferStream(self._dataplane, receive, context.write, close_on_error, forward)
         if self._dataplane.traces.on:
             TRACEPARENT.set(_traceparent(context))
-        self._streams.add(stream)
-        self._in_flight += 1
+        self._calls.enter(stream)
         try:
             await stream.run()
         except StatusError as error:
-            _fail(context, _STATUS[error.code], error.message)
+            _fail(context, STATUS[error.code], error.message)
         except Exception:  # a fault of ours: the client is told no more than that
-            _fail(context, grpc.StatusCode.INTERNAL, _log_fault(STREAM_PATH))
+            _fail(context, Status.INTERNAL, log_fault(STREAM_PATH))
         finally:
-            self._streams.discard(stream)
-            self._left()
+            self._calls.leave(stream)
 
     async def _reflect(self, _: object, context: _Context) -> None:
         # These streams change nothing and may idle: no stop waits for them.
-        if self._state is not _State.SERVING:
-            _fail(context, grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+        if not self._calls.is_serving:
+            _fail(context, Status.UNAVAILABLE, SHUTTING_DOWN)
             return
         refused = refusal(self._access, RULES[REFLECTION_PATHS[0]], b"", context)
         if refused is not None:
-            _fail(context, STATUS[refused.reason], refused.message)
+            _fail(context, REASON_STATUS[refused.reason], refused.message)
             return
         try:
             while (data := await context.read()) is not _END:
                 await context.write(reflect(data))
         except StatusError as error:
-            _fail(context, _STATUS[error.code], error.message)
+            _fail(context, STATUS[error.code], error.message)
         except Exception:  # a fault of ours: the client is told no more than that
-            _fail(context, grpc.StatusCode.INTERNAL, _log_fault(REFLECTION_PATHS[0]))
-
-    def _left(self) -> None:
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._idle.set()
+            _fail(context, Status.INTERNAL, log_fault(REFLECTION_PATHS[0]))
 
 
 def _traceparent(context: _Context) -> str:
@@ -278,7 +236,7 @@ class _Unknown(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 async def _refuse_unknown(_: object, context: _Context) -> None:
-    _fail(context, grpc.StatusCode.UNIMPLEMENTED, "")
+    _fail(context, Status.UNIMPLEMENTED, "")
 
 
 def _channel_options(settings: GrpcSettings) -> list[tuple[str, int]]:
@@ -312,26 +270,7 @@ def _metadata(context: _Context) -> Iterable[tuple[str, str | bytes]]:
     return context.invocation_metadata() or ()
 
 
-def _fail(context: _Context, status: grpc.StatusCode, details: str) -> None:
+def _fail(context: _Context, status: Status, details: str) -> None:
     """Let the call end with this status; grpcio then drops whatever it returns."""
-    context.set_code(status)
-    context.set_details(_shorten(details))
-
-
-def _log_fault(path: str) -> str:
-    """Log the exception being handled; return what the client is told instead."""
-    call = path.rpartition("/")[2]
-    _log.exception("unexpected error in the gRPC call %s", call)
-    return f"unexpected error in {call}, see the server's log"
-
-
-def _shorten(details: str) -> str:
-    """Cut a message that would not fit into a trailer, where it is percent-encoded."""
-    room = _DETAILS_LIMIT_BYTES
-    if len(details) * 12 <= room:
-        return details
-    for index, character in enumerate(details):
-        room -= 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
-        if room < 0:
-            return details[:index] + "..."
-    return details
+    context.set_code(_CODES[status])
+    context.set_details(shorten(details))

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from ...ipc.errors import InternalError, InvalidArgumentError, UnsupportedError
 from ...proto import grpc_service_pb2 as pb
 from ..config.parse import to_proto
-from ..request import InferRequest, RequestTrace
+from ..request import InferRequest, InferResponse, RequestTrace
 from .codec import (
     UNPARSABLE,
     RawContents,
@@ -25,7 +25,7 @@ from .statistics import add_statistics
 
 if TYPE_CHECKING:
     from ..controlplane import ControlPlane, TensorMetadata
-    from ..dataplane import DataPlane
+    from ..dataplane import DataPlane, Stream
 
 #: One unary call: an encoded request in, an encoded response out, or a StatusError.
 UnaryCall = Callable[[bytes], Awaitable[bytes]]
@@ -45,7 +45,8 @@ RequestT = TypeVar("RequestT")
 
 
 def unary(
-    parse: Callable[[bytes], RequestT], method: Callable[[RequestT], Awaitable[_Encodable]]
+    parse: Callable[[bytes], RequestT],
+    method: Callable[[RequestT], Awaitable[_Encodable]],
 ) -> UnaryCall:
     """Make a call out of a method over messages. Bytes that are no message are refused."""
 
@@ -109,7 +110,9 @@ class InferenceService:
         }
         return {_PATH + name: call for name, call in calls.items()}
 
-    async def model_infer(self, data: bytes, forwarded: Mapping[str, str] | None = None) -> bytes:
+    async def model_infer(
+        self, data: bytes | memoryview, forwarded: Mapping[str, str] | None = None
+    ) -> bytes:
         """Run one request of a model that answers once. Cancelling the task cancels the request.
 
         `forwarded` are further parameters, which the call's metadata made.
@@ -120,6 +123,28 @@ class InferenceService:
             async with on_demand.using(message.model_name):
                 return await self._infer(message, raw_contents, forwarded)
         return await self._infer(message, raw_contents, forwarded)
+
+    def begin_infer(
+        self,
+        data: bytes | memoryview,
+        forwarded: Mapping[str, str] | None,
+        on_response: Callable[[InferResponse], None],
+    ) -> Stream | None:
+        """Begin one request of a model that answers once; the response, or the error that it is,
+        arrives on the event loop, later.
+
+        None for what needs a task, which `model_infer` is for: a request that may have to wait for
+        its model, or is traced. Raises StatusError at once for a request that is wrong.
+        """
+        dataplane = self._dataplane
+        if dataplane.on_demand is not None or dataplane.traces.on:
+            return None
+        message, raw_contents = parse_infer_request(data)
+        version = self._version(message.model_name, message.model_version)
+        if dataplane.config(message.model_name, version).decoupled:
+            raise UnsupportedError(DECOUPLED_REFUSED)
+        request = decode_request(message, raw_contents, version, dataplane, forwarded)
+        return dataplane.ask(request, on_response)
 
     async def _infer(
         self,

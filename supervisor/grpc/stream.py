@@ -27,12 +27,11 @@ from .codec import (
     parse_infer_request,
 )
 from .parameters import wants_empty_final_response
+from .status import SHUTTING_DOWN
 
 if TYPE_CHECKING:
     from ..dataplane import DataPlane, Stream
     from ..models.residents import Residents, Use
-
-SHUTTING_DOWN = "GRPC server is shutting down and has stopped accepting new requests."
 
 #: While so many requests or responses of one stream wait, no more requests are read from it: a
 #: client that sends faster than it is answered, or never reads, is held back by its own window.
@@ -97,7 +96,7 @@ class InferStream:
     def __init__(
         self,
         dataplane: DataPlane,
-        receive: Callable[[], Awaitable[bytes | None]],
+        receive: Callable[[], Awaitable[bytes | memoryview | None]],
         send: Callable[[bytes], Awaitable[None]],
         close_on_error: bool,
         forward: Callable[[], Mapping[str, str]] | None = None,

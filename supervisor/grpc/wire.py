@@ -14,7 +14,7 @@ _LENGTH_DELIMITED = 2
 _FIXED32 = 5
 
 
-def cut_field(data: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
+def cut_field(data: bytes | memoryview, number: int) -> tuple[bytes, list[memoryview]] | None:
     """Separate the entries of a bytes field at the top level of an encoded message.
 
     Returns the message without them, and them in order as views of `data`. None for what is
@@ -78,7 +78,7 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]

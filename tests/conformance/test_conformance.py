@@ -15,6 +15,7 @@ from conformance.defects import DEFECTS
 from conformance.differences import DIFFERENCES, Kind
 from conformance.player import Player
 from conformance.repositories import REPOSITORIES
+from conformance.setups import PROTOCOL
 from support.servers import serving
 
 #: Of the counted cases, how many are the same at least.
@@ -23,11 +24,27 @@ REACHED = 0.98
 SETUPS = list(dict.fromkeys(area.setup for area in AREAS))
 
 
-@pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.repository)
-def test_answers_are_the_recorded_ones(setup: Setup, tmp_path: Path) -> None:
+#: Everything on both transports of gRPC; on the lean one most of it is for CI.
+RUNS = [
+    *(pytest.param(setup, "grpcio", id=f"{setup.repository}-grpcio") for setup in SETUPS),
+    *(
+        pytest.param(
+            setup,
+            "lean",
+            id=f"{setup.repository}-lean",
+            marks=() if setup == PROTOCOL else pytest.mark.slow,
+        )
+        for setup in SETUPS
+    ),
+]
+
+
+@pytest.mark.parametrize(("setup", "transport"), RUNS)
+def test_answers_are_the_recorded_ones(setup: Setup, transport: str, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     REPOSITORIES[setup.repository](repository)
-    with serving(*setup.repositories(repository), arguments=setup.options(repository)) as server:
+    arguments = [*setup.options(repository), f"--grpc-transport={transport}"]
+    with serving(*setup.repositories(repository), arguments=arguments) as server:
         player = Player(("127.0.0.1", server.ports["http"]), server.grpc, repository)
         found = [
             complaint

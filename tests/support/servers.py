@@ -22,6 +22,13 @@ _STARTED = {
     "metrics": re.compile(r"Started Metrics Service at \S+:(\d+)"),
 }
 
+#: By hand all tests can be run on the other transport: TRITONPY_TESTS_GRPC_TRANSPORT=lean.
+_TRANSPORT = [
+    f"--grpc-transport={transport}"
+    for transport in [os.environ.get("TRITONPY_TESTS_GRPC_TRANSPORT")]
+    if transport
+]
+
 #: Long enough for a loaded machine; a server that is not up by then is broken.
 START_TIMEOUT = 90.0
 
@@ -138,6 +145,7 @@ def launch(
             "--http-port=0",
             "--grpc-port=0",
             "--metrics-port=0",
+            *_TRANSPORT,
             *arguments,
         ],
         stdin=subprocess.DEVNULL,

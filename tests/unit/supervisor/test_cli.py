@@ -55,6 +55,7 @@ TRITON_OPTIONS = {
     "grpc-server-key": "a",
     "grpc-root-cert": "a",
     "grpc-infer-response-compression-level": "high",
+    "grpc-transport": "lean",
     "grpc-keepalive-time": "1",
     "grpc-keepalive-timeout": "1",
     "grpc-keepalive-permit-without-calls": "1",

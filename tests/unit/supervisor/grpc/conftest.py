@@ -11,8 +11,8 @@ import tritonclient.grpc.aio as tritonclient
 from unit.supervisor.grpc.planes import FakeControlPlane, FakeDataPlane
 
 from tritonpy.supervisor.access import Access, Policy
-from tritonpy.supervisor.grpc.grpcio import GrpcServer
-from tritonpy.supervisor.settings import GrpcSettings
+from tritonpy.supervisor.grpc.transport import GrpcFrontend, grpc_server
+from tritonpy.supervisor.settings import GrpcSettings, GrpcTransport
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,12 +32,21 @@ def controlplane() -> FakeControlPlane:
     return FakeControlPlane()
 
 
+@pytest.fixture(params=["grpcio", "lean"])
+def transport(request: pytest.FixtureRequest) -> GrpcTransport:
+    """Tests that use a server run on each transport."""
+    found: GrpcTransport = request.param
+    return found
+
+
 @pytest.fixture
-async def server(dataplane: Any, controlplane: Any) -> AsyncIterator[GrpcServer]:
-    server = GrpcServer(
+async def server(
+    dataplane: Any, controlplane: Any, transport: GrpcTransport
+) -> AsyncIterator[GrpcFrontend]:
+    server = grpc_server(
         dataplane,
         controlplane,
-        GrpcSettings(address="127.0.0.1", port=0),
+        GrpcSettings(address="127.0.0.1", port=0, transport=transport),
         Access(Policy(), {}, "protocol"),
     )
     yield server
@@ -45,7 +54,7 @@ async def server(dataplane: Any, controlplane: Any) -> AsyncIterator[GrpcServer]
 
 
 @pytest.fixture
-async def port(server: GrpcServer) -> int:
+async def port(server: GrpcFrontend) -> int:
     return await server.start()
 
 

@@ -121,6 +121,20 @@ class FakeDataPlane:
             return response
         return echo(request)
 
+    def ask(
+        self, request: InferRequest, on_response: Callable[[InferResponse], None]
+    ) -> asyncio.Task[None]:
+        """As `infer`, by a callback."""
+
+        async def run() -> None:
+            try:
+                response = await self.infer(request)
+            except StatusError as error:
+                response = failure(request, error)
+            on_response(response)
+
+        return asyncio.create_task(run())
+
     def stream(
         self, request: InferRequest, on_response: Callable[[InferResponse], None]
     ) -> FakeStream:

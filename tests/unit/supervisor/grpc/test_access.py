@@ -9,7 +9,7 @@ from unit.supervisor.grpc.planes import FakeControlPlane, FakeDataPlane
 
 from tritonpy.proto import grpc_service_pb2 as pb
 from tritonpy.supervisor.access import Access, Policy, Reason, grpc_access
-from tritonpy.supervisor.grpc.access import RULES, STATUS, refusal
+from tritonpy.supervisor.grpc.access import REASON_STATUS, RULES, refusal
 from tritonpy.supervisor.grpc.grpcio import GrpcServer
 from tritonpy.supervisor.settings import GrpcSettings
 
@@ -51,7 +51,7 @@ def test_every_call_that_is_served_has_a_group() -> None:
 
 
 def test_every_reason_has_a_status() -> None:
-    assert set(STATUS) == set(Reason)
+    assert set(REASON_STATUS) == set(Reason)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from tritonclient.utils import InferenceServerException
 from unit.supervisor.grpc.planes import FakeDataPlane, echo, failure
 
 from tritonpy.ipc.errors import InternalError, InvalidArgumentError, UnavailableError
-from tritonpy.supervisor.grpc.stream import SHUTTING_DOWN, InferStream
+from tritonpy.supervisor.grpc.status import SHUTTING_DOWN
+from tritonpy.supervisor.grpc.stream import InferStream
 from tritonpy.supervisor.request import InferResponse
 
 pytestmark = pytest.mark.anyio
