@@ -382,8 +382,8 @@ class Call(msgspec.Struct, tag="call", array_like=True, gc=False, omit_defaults=
 
     The request's key is the number of the call in this worker, version -1 the latest. Without
     `decoupled` there is one Answer; with it there may be many, the last of which is final. `within`
-    is a request of the execution that waits for it, 0 for none, and `traced` the request whose
-    trace it belongs to.
+    and `traced` are keys of requests, or 0: the one for which it is made, whose execution `waits`
+    for it or does not, and the one whose trace it belongs to.
     """
 
     model: str
@@ -391,6 +391,7 @@ class Call(msgspec.Struct, tag="call", array_like=True, gc=False, omit_defaults=
     request: Request
     decoupled: bool = False
     within: int = 0
+    waits: bool = False
     traced: int = 0
 
 

@@ -13,6 +13,8 @@ from ..ipc.errors import InternalError, InvalidArgumentError, StatusError
 from ..ipc.messages import AskReady, Done, LoadModel, error_of
 from .controlplane import ControlPlane
 from .dataplane import DataPlane, Stream
+from .models.model import ServedVersion
+from .models.open_calls import OpenCalls
 from .models.residents import Residents, Use
 from .models.tasks import Tasks
 from .request import InferRequest, InferResponse
@@ -26,9 +28,10 @@ class BusinessLogic(Door):
         self._dataplane: DataPlane | None = None
         self._controlplane: ControlPlane | None = None
         self._tasks = Tasks()
+        self._calls = OpenCalls()
 
     def __repr__(self) -> str:
-        return f"<BusinessLogic: {self._tasks!r}>"
+        return f"<BusinessLogic: {self._calls!r}, {self._tasks!r}>"
 
     def open(self, dataplane: DataPlane, controlplane: ControlPlane) -> None:
         """From now on models are answered."""
@@ -67,18 +70,20 @@ class BusinessLogic(Door):
         def take(response: InferResponse) -> None:
             if response.final or not call.decoupled:
                 response.final = True
+                self._calls.discard(call)
                 _end(request, use)
             call.respond(response)
 
         try:
-            _check(dataplane, call)
+            self._calls.add(call, _callee(dataplane, call))
             ask = dataplane.stream if call.decoupled else dataplane.ask
             stream: Stream = ask(request, take)
         except StatusError as error:
+            self._calls.discard(call)
             _end(request, use)
             _refuse(call, error)
             return
-        call.cancel = stream.cancel
+        call.work, call.cancel = stream.work, stream.cancel
         if call.abandoned:  # while its model was being loaded
             stream.cancel()
 
@@ -112,23 +117,24 @@ class BusinessLogic(Door):
             answer(done)
 
 
-def _check(dataplane: DataPlane, call: ModelCall) -> None:
-    """Raise what Triton finds wrong before it runs a request of a model."""
+def _callee(dataplane: DataPlane, call: ModelCall) -> ServedVersion:
+    """The version that a call is made of. Raises what Triton finds wrong before it runs it."""
     request = call.request
     model = request.model
     try:
         dataplane.route(request)
-        config = dataplane.config(model, request.version)
+        served = dataplane.version(model, request.version)
     except StatusError:
         raise InternalError(
             f"Failed for execute the inference request. Model '{model}' is not ready."
         ) from None
-    if config.decoupled and not call.decoupled:
+    if served.is_decoupled and not call.decoupled:
         raise InternalError(
             f"Model {model} is using the decoupled. The current BLS request call doesn't support "
             "models using the decoupled transaction policy. Please use 'decoupled=True' argument "
             "to the 'exec' or 'async_exec' calls for decoupled models.'"
         )
+    return served
 
 
 def _refuse(call: ModelCall, error: StatusError) -> None:

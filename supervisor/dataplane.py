@@ -48,11 +48,11 @@ class Stream:
 
     def __init__(self, served: ServedVersion, work: Work) -> None:
         self._served = served
-        self._work = work
+        self.work = work
 
     def cancel(self) -> None:
         """The client has gone. The final response still arrives."""
-        self._served.cancel(self._work)
+        self._served.cancel(self.work)
 
 
 class DataPlane:
@@ -75,6 +75,10 @@ class DataPlane:
     def on_demand(self) -> Residents | None:
         """Whom to ask for a model before all else; None where no model is loaded on demand."""
         return self._residents or None
+
+    def version(self, model: str, version: int | None) -> ServedVersion:
+        """A served version. Raises NotFoundError or UnavailableError."""
+        return self._versions.version(model, version)
 
     def config(self, model: str, version: int | None) -> ModelConfig:
         """The configuration of a served version. Raises NotFoundError or UnavailableError."""

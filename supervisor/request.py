@@ -234,6 +234,8 @@ class InferRequest:
     #: The inputs that somebody else reads as well: no model may scribble on them.
     shared: list[str] = field(default_factory=list[str])
     received_ns: int = field(default_factory=time.monotonic_ns)
+    #: The call of a model that it answers, directly or as a step of an ensemble; None for others.
+    call: object = None
     #: Where what happens to the request is noted; None if it is not traced.
     trace: RequestTrace | None = None
     #: Where its execution is counted in; None where nobody asks.

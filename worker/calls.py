@@ -254,12 +254,14 @@ def _message(number: int, outgoing: Outgoing, tensors: list[Tensor]) -> messages
         outgoing.flags,
         timeout_us=outgoing.timeout_us,
     )
+    within, waits = execution.origin()
     return messages.Call(
         outgoing.model,
         outgoing.version,
         request,
         outgoing.decoupled,
-        execution.current(),
+        within,
+        waits,
         outgoing.traced,
     )
 

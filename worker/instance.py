@@ -92,7 +92,8 @@ class Instance:
                 ongoing = Ongoing(message.batch, start, input_end, received, requests, responses)
                 return self._begin(backend, ongoing)
             if requests:
-                token = execution.begin(requests[0].key, joins=not self._decoupled)
+                joins = not self._decoupled
+                token = execution.begin(requests[0].key, awaits=joins, joins=joins)
                 results = self._results(requests, partial(backend.execute, requests))
                 execution.end(token)
                 output_start = time.monotonic_ns()
@@ -223,7 +224,7 @@ class Instance:
             self._inbox.add(ongoing)
 
         self.ongoing += 1
-        token = execution.begin(ongoing.requests[0].key, joins=False)
+        token = execution.begin(ongoing.requests[0].key, awaits=True, joins=False)
         try:
             ongoing.finish = backend.begin(ongoing.requests, done)
         except FAILURES as error:

@@ -8,6 +8,7 @@ the ensemble's own request is answered; with the first error everything else is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -117,6 +118,16 @@ class EnsembleScheduler:
     def queued(self) -> int:
         """How many requests are inside."""
         return len(self._inside)
+
+    def callees(self, request: InferRequest) -> list[Callee]:
+        """The versions that would have to run for a request; none that cannot be found."""
+        wanted = [output.name for output in request.outputs] or list(self.ranks)
+        found: list[Callee] = []
+        for index in self.graph.plan(wanted).needs:
+            step = self.graph.steps[index]
+            with contextlib.suppress(StatusError):  # the request will be told
+                found.append(self.find(step.model, step.version, step.home))
+        return found
 
     def enqueue(self, work: Work) -> None:
         """Begin with a request; its answers never come before this has returned."""
@@ -238,6 +249,7 @@ class _Job:
         )
         if source.trace is not None:
             request.trace = source.trace.child()
+        request.call = source.call
         request.times = self._times
         uses = self._plan.uses
         for name, passed in inputs.items():

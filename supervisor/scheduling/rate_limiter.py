@@ -18,7 +18,7 @@ one; whoever needs nothing of that passes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -183,6 +183,15 @@ class RateLimiter(Generic[InstanceT]):
     def stocks(self) -> dict[Stock, tuple[int, int]]:
         """How much of each resource is in use, and how much there is."""
         return {stock: (self._used.get(stock, 0), self._available(stock)) for stock in self._most}
+
+    def never(self, instance: InstanceT, held: Collection[InstanceT]) -> bool:
+        """Whether an instance cannot have its turn while these hold what they have."""
+        needs = self._members[instance].demand.needs
+        kept = [self._running[one].needs for one in held if one in self._running]
+        return any(
+            count + sum(other.get(stock, 0) for other in kept) > self._available(stock)
+            for stock, count in needs.items()
+        )
 
     # --- inside -----------------------------------------------------------------------------------
 

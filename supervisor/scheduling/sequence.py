@@ -71,6 +71,13 @@ class SequenceScheduler:
         """How many sequences have begun and not ended."""
         return self._slots.open
 
+    def seat_of(self, request: InferRequest) -> Seat | None:
+        """The instance that a request would go to as its sequence is there; None for any."""
+        if request.flags & FLAG_SEQUENCE_START:
+            return None
+        number = self._slots.instance_of(request.correlation_id)
+        return None if number is None else self._seats.get(number)
+
     # --- requests ---------------------------------------------------------------------------------
 
     def enqueue(self, work: Work) -> None:

@@ -116,6 +116,11 @@ class SequenceSlots(Generic[ItemT]):
         """Whether a sequence of this id takes more requests."""
         return id in self._active
 
+    def instance_of(self, id: SequenceId) -> int | None:
+        """Where an active sequence has its slot; None while it has none."""
+        run = self._active.get(id)
+        return None if run is None or run.slot is None else run.slot.instance
+
     # --- requests ---------------------------------------------------------------------------------
 
     def enqueue(

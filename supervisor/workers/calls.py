@@ -10,20 +10,58 @@ Who answers is not decided here: that is behind the door.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ...ipc import messages
 from ...ipc.errors import StatusError
-from ...ipc.messages import Answer, AskReady, Done, LoadModel, UnloadModel
+from ...ipc.messages import Answer, AskReady, Done, LoadModel, Returned, UnloadModel, Withdraw
 from ...ipc.tensor import INLINE_LIMIT_BYTES, Span, Tensor
 from ..memory.buffers import InputArena, OutputArena
 from ..memory.lending import lend, loan_of
-from ..request import ArenaReader, Hold, InferRequest, InferResponse, RequestedOutput, RequestTrace
+from ..request import ArenaReader, Hold, InferRequest, InferResponse, RequestedOutput
+from ..scheduling.scheduler import Work
 
 #: A question that is no inference request.
 Control = LoadModel | UnloadModel | AskReady
+
+#: What a worker may say of its calls.
+CallMessage = messages.Call | Withdraw | Returned | Control
+CALL_MESSAGES = (messages.Call, Withdraw, Returned, LoadModel, UnloadModel, AskReady)
+
+
+class Caller(Protocol):
+    """An instance whose model calls others."""
+
+    @property
+    def executing(self) -> Collection[int]:
+        """The numbers of the batches that it has begun and not ended."""
+        ...
+
+    def work_of(self, key: int) -> Work | None:
+        """An open request, by its key; without one the only one that there is."""
+        ...
+
+    def execution_of(self, work: Work) -> Execution | None:
+        """The execution of an open request, unless it is over or has not begun."""
+        ...
+
+    def calls_now(self) -> None:
+        """What it executes waits for another model."""
+        ...
+
+
+class Execution(NamedTuple):
+    """A batch that an instance executes, by its number there."""
+
+    instance: Caller
+    number: int
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has not ended."""
+        return self.number in self.instance.executing
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +74,12 @@ class ModelCall:
     decoupled: bool
     #: Who wants to know of each answer, on the event loop.
     respond: Callable[[InferResponse], None]
+    #: What does not end before it is answered: an execution of the model that has made it, and
+    #: the call that this model answers.
+    execution: Execution | None = None
+    serves: object = None
+    #: The request on its way, once it is.
+    work: Work | None = None
     #: Ends it early, once it is under way; the final answer still comes.
     cancel: Callable[[], None] | None = None
     #: Nobody waits for it any more.
@@ -54,23 +98,31 @@ class Door(Protocol):
         ...
 
 
+class Reader(ArenaReader, Protocol):
+    """A worker, as somebody who is told answers."""
+
+    def send(self, message: messages.ToWorker) -> None:
+        """Queue a message for the worker."""
+        ...
+
+
 class WorkerCalls:
     """What one worker has asked for and not got yet, and what it was lent."""
 
     def __init__(
         self,
         door: Door,
+        caller: Caller,
         outputs: OutputArena,
         inputs: InputArena,
-        worker: ArenaReader,
-        send: Callable[[messages.ToWorker], None],
+        worker: Reader,
     ) -> None:
         self._door = door
+        self._caller = caller
         self._outputs = outputs
         #: Where answers are put that lie in no arena: those of the response cache.
         self._inputs = inputs
         self._worker = worker
-        self._send = send
         self._open: dict[int, ModelCall] = {}
         self._lent: dict[int, Hold] = {}
         self._loans = itertools.count(1)
@@ -79,47 +131,66 @@ class WorkerCalls:
     def __repr__(self) -> str:
         return f"<WorkerCalls: {len(self._open)} open, {len(self._lent)} tensors lent>"
 
-    def begin(self, message: messages.Call, trace: RequestTrace | None) -> None:
-        """The model has made a request, to be traced as a part of this trace."""
+    def take(self, message: CallMessage) -> None:
+        """The worker has said this."""
+        if isinstance(message, messages.Call):
+            self._begin(message)
+        elif isinstance(message, Withdraw):
+            self._withdraw(message.call)
+        elif isinstance(message, Returned):
+            self._give_back(message.loans)
+        else:
+            self._door.control(message, self._tell)
+
+    def close(self) -> None:
+        """The worker is gone: cancel what it has asked for, and take back what it was lent."""
+        self._closed = True
+        for number in list(self._open):
+            self._withdraw(number)
+        lent, self._lent = self._lent, {}
+        for hold in lent.values():
+            hold.release()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _begin(self, message: messages.Call) -> None:
         number = message.request.key
         request = self._request(message)
-        if trace is not None:
-            request.trace = trace.child()
 
         def respond(response: InferResponse) -> None:
             self._answer(call, response)
 
         call = ModelCall(number, request, message.decoupled, respond)
+        request.call = call
+        self._trace_back(call, message)
         self._open[number] = call
+        if call.execution is not None:
+            self._caller.calls_now()
         self._door.infer(call)
 
-    def withdraw(self, number: int) -> None:
-        """The model wants no more answers to a call."""
+    def _trace_back(self, call: ModelCall, message: messages.Call) -> None:
+        """Say what the call was made for."""
+        work = self._caller.work_of(message.within)
+        if work is not None:
+            call.serves = work.request.call
+            if message.waits:
+                call.execution = self._caller.execution_of(work)
+        traced = self._caller.work_of(message.traced) if message.traced else None
+        if traced is not None and traced.request.trace is not None:
+            call.request.trace = traced.request.trace.child()
+
+    def _withdraw(self, number: int) -> None:
+        """Nobody wants more answers to a call."""
         call = self._open.get(number)
         if call is not None:
             call.abandoned = True
             if call.cancel is not None:
                 call.cancel()
 
-    def control(self, question: Control) -> None:
-        """The model asks for something else than an inference."""
-        self._door.control(question, self._tell)
-
-    def returned(self, loans: Sequence[int]) -> None:
+    def _give_back(self, loans: Iterable[int]) -> None:
         """The worker reads these outputs no more."""
         for number in loans:
             self._lent.pop(number).release()
-
-    def close(self) -> None:
-        """The worker is gone: cancel what it has asked for, and take back what it was lent."""
-        self._closed = True
-        for number in list(self._open):
-            self.withdraw(number)
-        lent, self._lent = self._lent, {}
-        for hold in lent.values():
-            hold.release()
-
-    # --- inside -----------------------------------------------------------------------------------
 
     def _request(self, message: messages.Call) -> InferRequest:
         asked = message.request
@@ -151,7 +222,7 @@ class WorkerCalls:
             outputs = [self._lend(tensor, loans) for tensor in response.outputs]
             failure = response.error
         except StatusError as error:  # no room for them
-            self.returned(list(loans.values()))
+            self._give_back(loans.values())
             outputs, loans, failure = [], {}, error
         told = messages.Response(
             call.number,
@@ -160,7 +231,7 @@ class WorkerCalls:
             None if failure is None else messages.error_of(failure),
             response.parameters,
         )
-        self._send(Answer(told, loans, list(loans) if response.kept else []))
+        self._worker.send(Answer(told, loans, list(loans) if response.kept else []))
 
     def _lend(self, tensor: Tensor, loans: dict[str, int]) -> Tensor:
         """An output as the worker reads it; what it has to give back is entered.
@@ -192,4 +263,4 @@ class WorkerCalls:
 
     def _tell(self, done: Done) -> None:
         if not self._closed:
-            self._send(done)
+            self._worker.send(done)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from ..request import FailureReason
 from ..scheduling.scheduler import Work
 from ..telemetry.model_metrics import Contributor
 from ..telemetry.statistics import MemoryUsage
-from .calls import Control, WorkerCalls
+from .calls import CALL_MESSAGES, CallMessage, Execution, WorkerCalls
 from .oversight import Oversight
 from .process import Exit, Surroundings, WorkerProcess
 from .recipe import Recipe
@@ -45,6 +45,10 @@ class Owner(Protocol):
 
     def instance_freed(self, instance: Instance) -> None:
         """A batch is executed; called before its responses are delivered."""
+        ...
+
+    def instance_waits(self, instance: Instance) -> None:
+        """What it executes waits for another model, and may for long."""
         ...
 
     def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
@@ -117,6 +121,32 @@ class Instance:
     def load(self) -> int:
         """Batches at the worker that are not executed yet."""
         return len(self._batches)
+
+    @property
+    def executing(self) -> Collection[int]:
+        """The numbers of the batches that the worker has begun: all but one that was sent ahead."""
+        return tuple(self._batches)[: self._concurrency]
+
+    def work_of(self, key: int) -> Work | None:
+        """An open request, by its key; without one the only one that there is."""
+        if not key and len(self._open) == 1:
+            return next(iter(self._open.values()))
+        return self._open.get(key)
+
+    def execution_of(self, work: Work) -> Execution | None:
+        """The execution of an open request, unless it is over or has not begun."""
+        for number in self.executing:
+            if work in self._batches[number]:
+                return Execution(self, number)
+        return None
+
+    def is_ahead(self, work: Work) -> bool:
+        """Whether an open request is in a batch that is not begun."""
+        return any(work in self._batches[n] for n in self._batches if n not in self.executing)
+
+    def calls_now(self) -> None:
+        """What it executes waits for another model."""
+        self._owner.instance_waits(self)
 
     @property
     def open_requests(self) -> int:
@@ -316,7 +346,7 @@ class Instance:
             outputs = self._outputs = OutputArena(recipe.output_arena_size, self._give_back)
             door = self._surroundings.door
             if door is not None:
-                self._calls = WorkerCalls(door, outputs, recipe.inputs, process, process.send)
+                self._calls = WorkerCalls(door, self, outputs, recipe.inputs, process)
             self._process = process
             process.spawn()
             if recipe.limits != WorkerLimits():
@@ -482,22 +512,9 @@ class Instance:
         if message.error is not None:  # the requests that name the region fail, and say so
             log.error("model instance '%s': %s", self.name, message.error.message)
 
-    def _called(self, message: messages.Call) -> None:
+    def _consulted(self, message: CallMessage) -> None:
         if self._calls is not None:
-            traced = self._open.get(message.traced)
-            self._calls.begin(message, None if traced is None else traced.request.trace)
-
-    def _withdrew(self, message: messages.Withdraw) -> None:
-        if self._calls is not None:
-            self._calls.withdraw(message.call)
-
-    def _returned(self, message: messages.Returned) -> None:
-        if self._calls is not None:
-            self._calls.returned(message.loans)
-
-    def _asked(self, message: Control) -> None:
-        if self._calls is not None:
-            self._calls.control(message)
+            self._calls.take(message)
 
     def _family_declared(self, message: messages.DeclareFamily) -> None:
         error = None
@@ -524,12 +541,7 @@ class Instance:
         messages.Executed: _executed,
         messages.Responded: _responded,
         messages.CudaRegionAttached: _cuda_region_attached,
-        messages.Call: _called,
-        messages.Withdraw: _withdrew,
-        messages.Returned: _returned,
-        messages.LoadModel: _asked,
-        messages.UnloadModel: _asked,
-        messages.AskReady: _asked,
+        **dict.fromkeys(CALL_MESSAGES, _consulted),
         messages.DeclareFamily: _family_declared,
         messages.MetricChanges: _metrics_changed,
         messages.Log: _logged,

@@ -79,7 +79,7 @@ class Pool:
         self._leaving: set[Instance] = set()
         self._surroundings = surroundings
         #: Whom to ask before an instance runs, where the rate limiter is on.
-        self._turns = turns
+        self.turns = turns
         #: The instances whose turn it is and that have not begun.
         self._granted: list[Instance] = []
         self._join(self.instances)
@@ -182,12 +182,12 @@ class Pool:
         for instance in [one for one in self._standing.ahead if one in instances]:
             self._take_back(instance)
         self._standing.remove(instances)
-        if self._turns is not None:
+        if self.turns is not None:
             for instance in instances:
-                self._turns.withdraw(instance)
+                self.turns.withdraw(instance)
                 if instance in self._granted:
                     self._granted.remove(instance)
-                    self._turns.decline(instance)
+                    self.turns.decline(instance)
         if self._feeder is not None:
             self._feeder.pump()
 
@@ -242,20 +242,20 @@ class Pool:
         """Instances that are busy with one batch and may be sent one more; none that wait for their
         turn.
         """
-        return len(self._standing.spare) if self._turns is None else 0
+        return len(self._standing.spare) if self.turns is None else 0
 
     def admits(self) -> bool:
         """Whether a batch may run on an idle instance now; if not, the feeder is told when."""
-        if self._turns is None:
+        if self.turns is None:
             return True
-        return bool(self._granted) or self._ask(self._turns, self._standing.idle)
+        return bool(self._granted) or self._ask(self.turns, self._standing.idle)
 
     def admits_on(self, seat: Seat) -> bool:
         """Whether a batch may run on this idle instance now; if not, the feeder is told when."""
-        if self._turns is None:
+        if self.turns is None:
             return True
         mine = [instance for instance in self._standing.idle if instance is seat]
-        return seat in self._granted or self._ask(self._turns, mine)
+        return seat in self._granted or self._ask(self.turns, mine)
 
     def _ask(self, turns: Turns, instances: Sequence[Instance]) -> bool:
         turn = turns.ask(instances)
@@ -297,8 +297,8 @@ class Pool:
         except Exception as error:  # what cannot be encoded fails alone
             log.exception("a batch for model instance '%s' cannot be sent", instance.name)
             asyncio.get_running_loop().call_soon(self._not_sent, batch, error)
-            if self._turns is not None:
-                self._turns.decline(instance)
+            if self.turns is not None:
+                self.turns.decline(instance)
             return False
         for work in batch:
             if work.request.trace is not None:
@@ -332,19 +332,19 @@ class Pool:
     def _decline(self) -> None:
         """Let others have the turns that nothing was left for."""
         granted, self._granted = self._granted, []
-        if self._turns is not None:
+        if self.turns is not None:
             for instance in granted:
-                self._turns.decline(instance)
+                self.turns.decline(instance)
 
     def _join(self, instances: Sequence[Instance]) -> None:
-        if self._turns is not None:
+        if self.turns is not None:
             for instance in instances:
-                self._turns.join(instance, self)
+                self.turns.join(instance, self)
 
     def _leave(self, instances: Sequence[Instance]) -> None:
-        if self._turns is not None:
+        if self.turns is not None:
             for instance in instances:
-                self._turns.leave(instance)
+                self.turns.leave(instance)
 
     def _take_back(self, instance: Instance) -> bool:
         """Have a batch back that was sent ahead; False when the worker has begun it."""
@@ -385,20 +385,28 @@ class Pool:
 
     def instance_freed(self, instance: Instance) -> None:
         """A batch is executed: what waits can run before its responses are delivered."""
-        if self._turns is not None:
-            self._turns.finished(instance)
+        if self.turns is not None:
+            self.turns.finished(instance)
         if instance.state is not WorkerState.READY or instance in self._leaving:
             return  # it is being stopped, and gets no more
         self._standing.freed(instance)
         self._feed()
 
+    def instance_waits(self, instance: Instance) -> None:
+        """What it executes waits for another model: others take what it was sent ahead."""
+        standing = self._standing
+        taken = instance in standing.ahead and self._take_back(instance)
+        standing.waits(instance)
+        if taken:
+            self._feed()
+
     def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
         """A worker is gone: run its requests again where that is safe, answer them where not."""
-        if self._turns is not None:
+        if self.turns is not None:
             if instance in self._granted:
                 self._granted.remove(instance)
-            self._turns.withdraw(instance)
-            self._turns.finished(instance)
+            self.turns.withdraw(instance)
+            self.turns.finished(instance)
         self._accounts.add_up_memory(self.instances)
         self._standing.remove((instance,))
         if self.watcher is not None:

@@ -4,6 +4,7 @@
         ^                                     │ ^                      │
         └──────────────── freed ──────────────┘ └── freed, taken back ─┘
 
+A spare one whose model calls another stands aside until it is freed: it may take long.
 An instance that executes several batches at once is idle until it has as many, then stands nowhere.
 """
 
@@ -28,6 +29,8 @@ class Standing:
         self.spare: list[Instance] = []
         #: Those that were sent a batch ahead, the one that has had it longest first.
         self.ahead: list[Instance] = []
+        #: Those that are busy for as long as another model takes: nothing is sent ahead to them.
+        self.waiting: list[Instance] = []
 
     def next_idle(self) -> Instance:
         """Which idle instance gets the next batch: the one that has the least to do."""
@@ -54,13 +57,19 @@ class Standing:
         self.ahead.remove(instance)
         self.spare.append(instance)
 
+    def waits(self, instance: Instance) -> None:
+        """Its only batch waits for another model."""
+        if instance in self.spare:
+            self.spare.remove(instance)
+            self.waiting.append(instance)
+
     def freed(self, instance: Instance) -> None:
         """It has executed a batch, be it the one that another was sent ahead of."""
         if self._executes_several(instance):
             if instance not in self.idle:
                 self.idle.append(instance)
         elif instance.load == 0:
-            self.spare.remove(instance)
+            (self.waiting if instance in self.waiting else self.spare).remove(instance)
             self.idle.append(instance)
         else:
             self.ahead.remove(instance)
@@ -68,7 +77,7 @@ class Standing:
 
     def remove(self, instances: Collection[Instance]) -> None:
         """These take nothing any more."""
-        for standing in (self.idle, self.spare, self.ahead):
+        for standing in (self.idle, self.spare, self.ahead, self.waiting):
             standing[:] = [instance for instance in standing if instance not in instances]
 
     def _executes_several(self, instance: Instance) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from ..scheduling.rate_limiter import Demand, Explicit, RateLimiter
@@ -54,6 +54,10 @@ class Turns:
             self._limiter.wait(instance)
             self._asked[instance] = alternatives
         return self._give(alternatives)
+
+    def never(self, instance: Instance, held: Collection[Instance]) -> bool:
+        """Whether it cannot be an instance's turn while these do not end."""
+        return self._limiter.never(instance, held)
 
     def finished(self, instance: Instance) -> None:
         """A batch is executed, or lost with its worker."""

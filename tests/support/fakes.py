@@ -292,7 +292,7 @@ class FakePool(Pool):
         for fake in self.fakes:
             fake.most_at_once = concurrency
         self.instances = list[Instance](self.fakes)
-        self._turns = turns
+        self.turns = turns
         self._standing = Standing(one_at_a_time=turns is not None)
         self._join(self.fakes)
         #: What instances that are added fail with.

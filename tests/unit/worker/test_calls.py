@@ -304,20 +304,12 @@ def test_a_question_that_cannot_be_sent_is_refused(worker: Worker) -> None:
 
 
 def test_a_call_names_the_execution_that_waits_for_it(worker: Worker) -> None:
-    def within() -> int:
+    def origin() -> tuple[int, bool]:
         worker.calls.ask(outgoing())
-        return worker.asked().within
+        message = worker.asked()
+        return message.within, message.waits
 
-    token = execution.begin(11, joins=True)
-    try:
-        assert within() == 11
-        assert Background(within).result() == 11
-    finally:
-        execution.end(token)
-    assert within() == 0
-    token = execution.begin(12, joins=False)
-    try:
-        assert within() == 12
-        assert Background(within).result() == 0, "a thread that nobody joins"
-    finally:
-        execution.end(token)
+    token = execution.begin(11, awaits=True, joins=True)
+    assert origin() == (11, True)
+    execution.end(token)
+    assert origin() == (0, False)

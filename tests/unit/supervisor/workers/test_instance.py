@@ -74,7 +74,7 @@ class FakeOwner:
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self.ready = 0
-        self.freed = 0
+        self.freed = self.waits = 0
         self.lost: list[tuple[WorkerState, list[Work], str]] = []
         self.batches: list[list[Work]] = []
         self.times: list[int] = []
@@ -86,6 +86,9 @@ class FakeOwner:
     def instance_freed(self, instance: Instance) -> None:
         self.freed += 1
         self.changed.set()
+
+    def instance_waits(self, instance: Instance) -> None:
+        self.waits += 1
 
     def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
         self.lost.append((instance.state, orphans, reason))
