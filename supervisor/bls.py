@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ipc.errors import InternalError, InvalidArgumentError, StatusError
+from ..ipc.errors import CancelledError, InternalError, InvalidArgumentError, StatusError
 from ..ipc.messages import AskReady, Done, LoadModel, error_of
 from .controlplane import ControlPlane
 from .dataplane import DataPlane, Stream
@@ -60,7 +60,15 @@ class BusinessLogic(Door):
         try:
             use = await residents.use(call.request.model)
         except StatusError as error:
+            _end(call.request, None)
             _refuse(call, error)
+            return
+        if call.abandoned:
+            use.release()
+            request = call.request
+            error = CancelledError(f"{request.log_prefix}Request cancelled")
+            _end(request, None)
+            call.respond(InferResponse(request.model, 0, request.id, error=error))
         else:
             self._infer(dataplane, call, use)
 
@@ -84,8 +92,6 @@ class BusinessLogic(Door):
             _refuse(call, error)
             return
         call.work, call.cancel = stream.work, stream.cancel
-        if call.abandoned:  # while its model was being loaded
-            stream.cancel()
 
     # --- the rest ---------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ class Instance:
     @property
     def executing(self) -> Collection[int]:
         """The numbers of the batches that the worker has begun: all but one that was sent ahead."""
-        return tuple(self._batches)[: self._concurrency]
+        return tuple(self._batches)[: self.concurrency]
 
     def work_of(self, key: int) -> Work | None:
         """An open request, by its key; without one the only one that there is."""

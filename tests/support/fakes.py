@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tritonpy.supervisor.request import FailureReason, InferRequest, InferRespon
 from tritonpy.supervisor.scheduling.dynamic import DynamicScheduler
 from tritonpy.supervisor.scheduling.scheduler import Work
 from tritonpy.supervisor.telemetry.statistics import VersionStatistics
+from tritonpy.supervisor.workers.calls import Execution
 from tritonpy.supervisor.workers.instance import Instance, Owner
 from tritonpy.supervisor.workers.pool import Feeder, Pool
 from tritonpy.supervisor.workers.process import Surroundings
@@ -185,6 +186,8 @@ class FakeInstance(Instance):
         self._tells = owner
         self.batches: list[list[Work]] = []
         self.cancelled: list[Work] = []
+        #: Requests that are executed and not answered (decoupled models).
+        self.executed: list[Work] = []
         #: Whether the worker has begun what it was sent ahead, whatever it is doing.
         self.has_begun = False
         self.trims = 0
@@ -230,6 +233,23 @@ class FakeInstance(Instance):
         is_busy = len(self.batches) >= self.concurrency
         assert ahead == is_busy, "what is sent to a busy instance is sent ahead"
         self.batches.append(list(batch))
+
+    @property
+    def executing(self) -> Collection[int]:
+        return [batch[0].key for batch in self.batches[: self.concurrency]]
+
+    def work_of(self, key: int) -> Work | None:
+        works = [work for batch in self.batches for work in batch]
+        return next((work for work in [*works, *self.executed] if work.key == key), None)
+
+    def execution_of(self, work: Work) -> Execution | None:
+        for batch in self.batches[: self.concurrency]:
+            if work in batch:
+                return Execution(self, batch[0].key)
+        return None
+
+    def is_ahead(self, work: Work) -> bool:
+        return any(work in batch for batch in self.batches[self.concurrency :])
 
     def take_back(self) -> Sequence[Work]:
         return () if self.has_begun or len(self.batches) < 2 else self.batches.pop()

@@ -13,6 +13,7 @@ import pytest
 from support.peers import Background
 
 from tritonpy.ipc.errors import CancelledError, StatusError, UnavailableError
+from tritonpy.ipc.messages import MetricChanges
 from tritonpy.worker.peers import Outgoing, Reply
 from tritonpy.worker.python import bls, pb_utils
 from tritonpy.worker.python.errors import TritonError, TritonModelException
@@ -65,6 +66,12 @@ class Others:
     def is_ready(self, model: str, version: str) -> bool:
         self._do("ready", model, version)
         return True
+
+    def declare_family(self, name: str, description: str, kind: str) -> None:
+        self._do("family", name)
+
+    def tell_metrics(self, changes: MetricChanges) -> None:
+        self._do("metrics")
 
     def _do(self, *what: object) -> None:
         if self.refusal is not None:
