@@ -66,9 +66,9 @@ class BusinessLogic(Door):
         if call.abandoned:
             use.release()
             request = call.request
-            error = CancelledError(f"{request.log_prefix}Request cancelled")
             _end(request, None)
-            call.respond(InferResponse(request.model, 0, request.id, error=error))
+            given_up = CancelledError(f"{request.log_prefix}Request cancelled")
+            call.respond(InferResponse(request.model, 0, request.id, error=given_up))
         else:
             self._infer(dataplane, call, use)
 
