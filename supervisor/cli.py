@@ -6,26 +6,18 @@ has been found good, so that a typing mistake is answered at once.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
 
 from .. import __version__
-from ..ipc.errors import InvalidArgumentError, StatusError
-from . import python_settings
-from .option_kinds import Value
-from .options import OPTIONS, SECTIONS, Option, default_text
-from .settings import Settings, check
+from ..ipc.errors import StatusError
+from .command_line import nearest, parse, synopsis
+from .options import SECTIONS, Option, default_text
 
 _PROGRAM = "tritonpy-supervisor"
-#: Triton's switch that leaves messages of the log unquoted when it is 0.
-_ESCAPE_VARIABLE = "TRITON_SERVER_ESCAPE_LOG_MESSAGES"
 _HELP = ("--help", "-h")
 
 
@@ -70,99 +62,17 @@ def serve(arguments: Sequence[str]) -> int:
     return run(settings)
 
 
+def check(arguments: Sequence[str]) -> int:
+    """Tell what serving a repository would refuse."""
+    from .check.command import run
+
+    return run(arguments)
+
+
 COMMANDS: dict[str, Command] = {
     "serve": Command("serve the models of one or more repositories", serve),
+    "check": Command("tell what serving a repository would refuse, without serving it", check),
 }
-
-
-def parse(arguments: Iterable[str], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Build the settings of a server from the arguments of `serve`.
-
-    Raises InvalidArgumentError with the sentence to print when an option is unknown, lacks its
-    value, has a wrong one, or contradicts another.
-    """
-    given = _read(list(arguments))
-    names = {option.name for option, _ in given}
-    if {"response-cache-byte-size", "cache-config"} <= names:
-        raise InvalidArgumentError(
-            "Incompatible flags --response-cache-byte-size and --cache-config both provided. "
-            "Please provide one or the other."
-        )
-    values: dict[str, Any] = {"notices": _notices(option for option, _ in given)}
-    for option, value in given:
-        if option.field:
-            _assign(values, option, value)
-    if "disable-auto-complete-config" in names:  # wins over the deprecated --strict-model-config
-        values["models"]["strict_config"] = True
-    if "address" in values.get("http", {}):
-        values.setdefault("metrics", {}).setdefault("address", values["http"]["address"])
-    if environment.get(_ESCAPE_VARIABLE) == "0":
-        values.setdefault("log", {})["escape"] = False
-    python = values.get("workers", {}).get("backend_config", {}).get("python", {})
-    values["notices"] += tuple(python_settings.unknown(python))
-    settings = msgspec.convert(values, Settings)
-    python_settings.start_timeout("python", python, settings.workers.start_timeout_secs)
-    check(settings)
-    return settings
-
-
-def _read(arguments: list[str]) -> list[tuple[Option, Value]]:
-    """Take the arguments apart: `--name=value`, `--name value`, or `--name` of a bare flag."""
-    given: list[tuple[Option, Value]] = []
-    at = 0
-    while at < len(arguments):
-        argument = arguments[at]
-        at += 1
-        if not argument.startswith("-") or argument in ("-", "--"):
-            raise InvalidArgumentError(
-                f"unexpected argument '{argument}': every option begins with -- "
-                "and is followed by its value, if it takes one"
-            )
-        flag, equals, text = argument.partition("=")
-        option = OPTIONS.get(flag[2:]) if flag.startswith("--") else None
-        if option is None:
-            raise InvalidArgumentError(_unknown_option(flag))
-        if not option.kind.metavar:
-            if equals:
-                raise InvalidArgumentError(f"{flag} takes no value, but was given '{text}'")
-        elif not equals:
-            if at == len(arguments) or arguments[at].startswith("--"):
-                raise InvalidArgumentError(f"{flag} needs a value: {_synopsis(option)}")
-            text = arguments[at]
-            at += 1
-        try:
-            given.append((option, option.kind.parse(text)))
-        except ValueError as expected:
-            raise InvalidArgumentError(
-                f"invalid value '{text}' for {flag}: expected {expected}"
-            ) from None
-    return given
-
-
-def _assign(values: dict[str, Any], option: Option, value: Value) -> None:
-    *parents, name = option.field.split(".")
-    target = values
-    for parent in parents:
-        target = target.setdefault(parent, {})
-    if isinstance(value, tuple):
-        owner, key, text = value
-        target.setdefault(name, {}).setdefault(owner, {})[key] = text
-    elif option.many:
-        listed = target.setdefault(name, [])
-        if value not in listed:
-            listed.append(value)
-    else:
-        target[name] = value
-
-
-def _notices(options: Iterable[Option]) -> tuple[str, ...]:
-    notices: dict[str, None] = {}  # an ordered set: an option that is repeated is noticed once
-    for option in options:
-        if option.instead:
-            notices[f"--{option.name} is deprecated: use {option.instead} instead"] = None
-        if not option.field:
-            notices[f"--{option.name} is accepted but has no effect yet"] = None
-    return tuple(notices)
 
 
 def _refuse(message: str) -> int:
@@ -170,27 +80,13 @@ def _refuse(message: str) -> int:
     return 1
 
 
-def _nearest(word: str, known: Iterable[str]) -> str | None:
-    from difflib import get_close_matches  # only a mistake pays for it
-
-    found = get_close_matches(word.lower().replace("_", "-"), list(known), n=1)
-    return found[0] if found else None
-
-
-def _unknown_option(flag: str) -> str:
-    nearest = _nearest(flag.lstrip("-"), OPTIONS)
-    if nearest is None:
-        return f"unknown option {flag}: '{_PROGRAM} serve --help' lists them all"
-    return f"unknown option {flag}: did you mean --{nearest}?"
-
-
 def _unknown_command(word: str) -> str:
     if word.startswith("-"):
         return f"a command is missing before {word}: did you mean '{_PROGRAM} serve {word} ...'?"
-    nearest = _nearest(word, COMMANDS)
-    if nearest is None:
+    near = nearest(word, COMMANDS)
+    if near is None:
         return f"unknown command '{word}': '{_PROGRAM} --help' lists them all"
-    return f"unknown command '{word}': did you mean '{nearest}'?"
+    return f"unknown command '{word}': did you mean '{near}'?"
 
 
 def _overview() -> str:
@@ -213,7 +109,7 @@ def usage(width: int = 80) -> str:
     for title, options in SECTIONS.items():
         lines += ["", f"{title}:"]
         for option in options:
-            lines.append(f"  {_synopsis(option)}{'' if option.field else ' *'}")
+            lines.append(f"  {synopsis(option)}{'' if option.field else ' *'}")
             lines += textwrap.wrap(
                 describe(option),
                 max(width - 2, 40),
@@ -233,10 +129,3 @@ def describe(option: Option) -> str:
         text += f" Deprecated: use {option.instead}."
     default = default_text(option)
     return f"{text} Default: {default}." if default else text
-
-
-def _synopsis(option: Option) -> str:
-    metavar = option.kind.metavar
-    if not metavar:
-        return f"--{option.name}"
-    return f"--{option.name}={metavar if '<' in metavar else f'<{metavar}>'}"

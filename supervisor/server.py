@@ -16,7 +16,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 import uvloop
 
@@ -80,25 +81,35 @@ def run(settings: Settings) -> int:
         log.warning("%s", notice)
     _raise_descriptor_limit()
     try:
-        directory = tempfile.mkdtemp(prefix="tritonpy-", dir=os.environ.get("RUNTIME_DIRECTORY"))
-    except OSError as error:
-        log.error("error: creating server: no runtime directory: %s", error)
-        server_log.close()
-        return 1
-    sentinel = Sentinel(directory)
-    try:
-        sentinel.start()
-        return uvloop.run(_serve(settings, Server(settings, directory, sentinel, server_log)))
+        with runtime() as (directory, sentinel):
+            return uvloop.run(_serve(settings, Server(settings, directory, sentinel, server_log)))
     except (StatusError, OSError) as error:
         log.error("error: creating server: %s", error)
         return 1
+    finally:
+        server_log.close()
+
+
+@contextmanager
+def runtime() -> Generator[tuple[str, Sentinel]]:
+    """A runtime directory and the sentinel that looks after it; afterwards both are gone.
+
+    Raises OSError when the system refuses.
+    """
+    try:
+        directory = tempfile.mkdtemp(prefix="tritonpy-", dir=os.environ.get("RUNTIME_DIRECTORY"))
+    except OSError as error:
+        raise OSError(f"no runtime directory: {error}") from None
+    sentinel = Sentinel(directory)
+    try:
+        sentinel.start()
+        yield directory, sentinel
     finally:
         # The loop and its handlers are gone; a second signal must not cut the rest short.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         sentinel.stop()
         shutil.rmtree(directory, ignore_errors=True)
-        server_log.close()
 
 
 async def _serve(settings: Settings, server: Server) -> int:
@@ -174,6 +185,11 @@ class Server:
         self._grpc: GrpcFrontend | None = None
         self._metrics_server: MetricsServer | None = None
         self._trimming: asyncio.Task[None] | None = None
+
+    @property
+    def models(self) -> ModelManager:
+        """The models that it serves."""
+        return self._manager
 
     async def start(self) -> bool:
         """Open the ports, then load the models; False when the server cannot be, or one of the

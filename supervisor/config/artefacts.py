@@ -80,6 +80,11 @@ def complete_from_files(
     return msgspec.structs.replace(config, backend=backend, default_model_filename=filename)
 
 
+def has_files(backend: str) -> bool:
+    """Whether the models of a backend are told by a file."""
+    return backend in _KNOWN_BACKENDS
+
+
 def _filled(config: ModelConfig, artefact: Artefact) -> ModelConfig:
     # The Python runtime of a backend looks for its files itself: which one it takes depends on
     # what else lies there.

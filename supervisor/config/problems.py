@@ -31,11 +31,23 @@ class Problem(NamedTuple):
 Rule = Callable[[ModelConfig], Iterator[Problem]]
 
 
-def refuse(problems: Sequence[Problem], model: str, source: Source) -> None:
-    """Raise InvalidArgumentError that tells the first few problems, if there is any."""
-    if not problems:
-        return
-    told = [problem.tell(model, source) for problem in problems[:_TOLD_AT_ONCE]]
-    if len(problems) > _TOLD_AT_ONCE:
-        told.append(f"and {len(problems) - _TOLD_AT_ONCE} more")
-    raise InvalidArgumentError("\n".join(told))
+class ConfigurationError(InvalidArgumentError):
+    """Raised when a configuration breaks rules: all of them, where the message has the first few.
+
+    `config` is what was checked, and `source` where it is from.
+    """
+
+    def __init__(self, problems: Sequence[Problem], config: ModelConfig, source: Source) -> None:
+        told = [problem.tell(config.name, source) for problem in problems[:_TOLD_AT_ONCE]]
+        if len(problems) > _TOLD_AT_ONCE:
+            told.append(f"and {len(problems) - _TOLD_AT_ONCE} more")
+        super().__init__("\n".join(told))
+        self.problems = problems
+        self.config = config
+        self.source = source
+
+
+def refuse(problems: Sequence[Problem], config: ModelConfig, source: Source) -> None:
+    """Raise ConfigurationError if there is any problem."""
+    if problems:
+        raise ConfigurationError(problems, config, source)

@@ -22,30 +22,31 @@ _UNSAFE = frozenset(";|&$`<>()[]{}\\\"'*?~#!")
 def validate(config: ModelConfig, source: Source, gpus: Sequence[int] = ()) -> list[str]:
     """Check a normalised configuration; return warnings about what works but is likely not meant.
 
-    `gpus` are the numbers of the GPUs that the model's backend may use. Raises
-    InvalidArgumentError with a line for each of the first problems.
+    `gpus` are the numbers of the GPUs that the model's backend may use. Raises ConfigurationError
+    with a line for each of the first problems.
     """
     problems = [problem for rule in RULES for problem in rule(config)]
     problems += _gpus(config, gpus)
-    refuse(problems, config.name, source)
-    return [
-        problem.tell(config.name, source)
-        for rule in validate_tensors.ADVICE
-        for problem in rule(config)
-    ]
+    refuse(problems, config, source)
+    return [problem.tell(config.name, source) for problem in advice(config)]
+
+
+def advice(config: ModelConfig) -> list[Problem]:
+    """What works in a normalised configuration, and is likely not meant."""
+    return [problem for rule in validate_tensors.ADVICE for problem in rule(config)]
 
 
 def check_as_written(config: ModelConfig, source: Source) -> None:
     """Refuse what no completion can mend, before anything is loaded.
 
-    Raises InvalidArgumentError as `validate` does.
+    Raises ConfigurationError as `validate` does.
     """
     problems = [*max_batch_size(config), *response_cache(config), *worker_limits(config)]
     for rule in validate_schedulers.ENSEMBLE_RULES:
         problems += rule(config)
     if config.max_batch_size > 0:  # 0 may be completed from the model
         problems += validate_schedulers.preferred_sizes(config)
-    refuse(problems, config.name, source)
+    refuse(problems, config, source)
 
 
 def backend(config: ModelConfig) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from ...ipc.errors import InvalidArgumentError, StatusError
 from ..config.schema import EnsembleStep, ModelConfig
@@ -46,7 +46,7 @@ class Composition:
     def needed(self, model: ModelIdentifier, config: ModelConfig) -> tuple[ModelIdentifier, ...]:
         """The models of an ensemble's steps, each once; none of a model that is no ensemble."""
         steps = [step for step in steps_of(config) if step.model_name]
-        return tuple(dict.fromkeys(self._meant(model, step) for step in steps))
+        return tuple(dict.fromkeys(self.meant(model, step) for step in steps))
 
     def dependents(self, model: ModelIdentifier) -> list[Entry]:
         """The ensembles that need a model, each after what it needs itself."""
@@ -71,15 +71,12 @@ class Composition:
             one.name for one in self.needed(entry.identifier, config) if not self._tried(one)
         ]
         if unknown:
-            raise InvalidArgumentError(
-                f"ensemble {entry.name} contains models that are not available or ambiguous: "
-                f"{', '.join(unknown)}"
-            )
+            raise not_available(entry.name, unknown)
         models = [self._serving(entry, step) for step in steps_of(config)]
-        check_composition(config, models)
+        check_composition(config, [served.config for served in models])
 
     def _serving(self, entry: Entry, step: EnsembleStep) -> ServedVersion:
-        found = self._registry.enter(self._meant(entry.identifier, step))
+        found = self._registry.enter(self.meant(entry.identifier, step))
         if found.latest is None:
             raise InvalidArgumentError(
                 f"ensemble '{entry.name}' depends on '{found.name}' which has no loaded version. "
@@ -89,12 +86,9 @@ class Composition:
         try:
             return found.serving(version)
         except StatusError:
-            raise InvalidArgumentError(
-                f"ensemble '{entry.name}' depends on '{found.name}' whose required version "
-                f"{version} is not loaded."
-            ) from None
+            raise version_not_loaded(entry.name, found.name, version) from None
 
-    def _meant(self, model: ModelIdentifier, step: EnsembleStep) -> ModelIdentifier:
+    def meant(self, model: ModelIdentifier, step: EnsembleStep) -> ModelIdentifier:
         """The model that a step names; one that is not there when none, or not one alone, is."""
         home = step.model_namespace or model.namespace
         there = {*self._catalogue.named(step.model_name, home)}
@@ -110,3 +104,19 @@ class Composition:
 
     def _needs(self) -> dict[ModelIdentifier, tuple[ModelIdentifier, ...]]:
         return {one.identifier: one.composing for one in self._registry if one.composing}
+
+
+def not_available(ensemble: str, models: Sequence[str]) -> InvalidArgumentError:
+    """The error of an ensemble that needs models which are nowhere, or in several places."""
+    return InvalidArgumentError(
+        f"ensemble {ensemble} contains models that are not available or ambiguous: "
+        f"{', '.join(models)}"
+    )
+
+
+def version_not_loaded(ensemble: str, model: str, version: int | None) -> InvalidArgumentError:
+    """The error of an ensemble that needs another version of a model than there is."""
+    return InvalidArgumentError(
+        f"ensemble '{ensemble}' depends on '{model}' whose required version {version} is not "
+        "loaded."
+    )

@@ -114,9 +114,8 @@ def serve_ensemble(
         find(step.model_name, version_of(step), step.model_namespace or home)
         for step in steps_of(config)
     ]
-    graph = check_composition(config, models, home)
-    policy = ModelTransactionPolicy(decoupled=graph.is_decoupled)
-    config = replace(config, model_transaction_policy=policy)
+    graph = check_composition(config, [served.config for served in models], home)
+    config = composed(config, graph)
 
     def count(rows: int, queue_ns: int, times: StepTimes) -> None:
         statistics.executed(rows, 1, queue_ns, times.input_ns, times.infer_ns, times.output_ns)
@@ -142,14 +141,12 @@ def serve_ensemble(
     return served
 
 
-def check_composition(
-    config: ModelConfig, models: Sequence[ServedVersion], home: str = ""
-) -> Graph:
-    """The graph of an ensemble whose models are loaded; it lies in the namespace `home`.
+def check_composition(config: ModelConfig, configs: Sequence[ModelConfig], home: str = "") -> Graph:
+    """The graph of an ensemble whose models have these configurations, one for each step; it lies
+    in the namespace `home`.
 
     Raises InvalidArgumentError when they do not fit together.
     """
-    configs = [served.config for served in models]
     check_ensemble(config, configs)
     pairs = zip(steps_of(config), configs, strict=True)
     steps = [_step(step, found, step.model_namespace or home) for step, found in pairs]
@@ -163,6 +160,12 @@ def check_composition(
             f"in ensemble {config.name}, step of model '{model}' receives inputs originated from "
             "different decoupled models"
         ) from None
+
+
+def composed(config: ModelConfig, graph: Graph) -> ModelConfig:
+    """The configuration that an ensemble serves with: it is decoupled when one of its steps is."""
+    policy = ModelTransactionPolicy(decoupled=graph.is_decoupled)
+    return replace(config, model_transaction_policy=policy)
 
 
 def _step(step: EnsembleStep, config: ModelConfig, home: str) -> Step:

@@ -34,12 +34,12 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_unit_runs_a_command_line_that_the_server_accepts() -> None:
-    from tritonpy.supervisor import cli
+    from tritonpy.supervisor import cli, command_line
 
     (command,) = re.findall(r"(?m)^ExecStart=(.*)$", UNIT.read_text())
     program, subcommand, *arguments = command.split()
     assert program.endswith("/bin/tritonpy-supervisor")
     assert subcommand in cli.COMMANDS
-    settings = cli.parse(arguments)
+    settings = command_line.parse(arguments)
     (stop,) = re.findall(r"(?m)^TimeoutStopSec=(\d+)$", UNIT.read_text())
     assert int(stop) > settings.exit_timeout_secs

@@ -11,7 +11,7 @@ import pytest
 
 from tritonpy import __version__, supervisor
 from tritonpy.ipc.errors import InvalidArgumentError
-from tritonpy.supervisor import cli
+from tritonpy.supervisor import cli, command_line
 from tritonpy.supervisor.options import OPTIONS, SECTIONS, default_text
 from tritonpy.supervisor.settings import Settings
 
@@ -113,7 +113,7 @@ TRITON_OPTIONS = {
 
 
 def parse(*arguments: str) -> Settings:
-    return cli.parse([REPOSITORY, *arguments], environment={})
+    return command_line.parse([REPOSITORY, *arguments], environment={})
 
 
 def refusal(*arguments: str) -> str:
@@ -217,7 +217,9 @@ def test_a_boolean_may_be_denied_in_three_ways(text: str) -> None:
 
 
 def test_repositories_accumulate_in_order_under_both_names() -> None:
-    settings = cli.parse(["--model-store=/a", "--model-repository", "/b", "--model-store=/a"])
+    settings = command_line.parse(
+        ["--model-store=/a", "--model-repository", "/b", "--model-store=/a"]
+    )
     assert settings.repositories == ("/a", "/b")
 
 
@@ -256,8 +258,8 @@ def test_the_newer_option_wins_over_the_deprecated_one() -> None:
 
 def test_the_environment_can_switch_off_the_quoting_of_the_log() -> None:
     name = "TRITON_SERVER_ESCAPE_LOG_MESSAGES"
-    assert not cli.parse([REPOSITORY], {name: "0"}).log.escape
-    assert cli.parse([REPOSITORY], {name: "1"}).log.escape
+    assert not command_line.parse([REPOSITORY], {name: "0"}).log.escape
+    assert command_line.parse([REPOSITORY], {name: "1"}).log.escape
 
 
 @pytest.mark.parametrize(
@@ -346,7 +348,7 @@ def test_a_wrong_command_line_is_refused_with_a_sentence(
 
 def test_a_missing_repository_is_refused_with_an_example() -> None:
     with pytest.raises(InvalidArgumentError, match=r"--model-repository is missing: .*/srv/models"):
-        cli.parse([])
+        command_line.parse([])
 
 
 def test_serve_hands_the_settings_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,8 +416,8 @@ def test_an_unknown_command_is_refused(
 
 def test_parsing_imports_neither_a_web_server_nor_numpy() -> None:
     program = (
-        "import sys; from tritonpy.supervisor import cli; "
-        f"cli.parse(['{REPOSITORY}']); "
+        "import sys; from tritonpy.supervisor import cli, command_line; "
+        f"command_line.parse(['{REPOSITORY}']); "
         "print([m for m in ('aiohttp', 'grpc', 'numpy', 'asyncio') if m in sys.modules])"
     )
     shown = subprocess.run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tritonpy.ipc.errors import InvalidArgumentError
-from tritonpy.supervisor import cli, python_settings
+from tritonpy.supervisor import command_line, python_settings
 
 _TRITONS = {
     "shm-default-byte-size": "16777216",
@@ -23,13 +23,13 @@ def arguments(**settings: str) -> list[str]:
 
 
 def test_triton_s_settings_are_taken_without_a_word() -> None:
-    settings = cli.parse(arguments(**_TRITONS))
+    settings = command_line.parse(arguments(**_TRITONS))
     assert settings.workers.backend("python") == _TRITONS
     assert not settings.notices
 
 
 def test_an_unknown_setting_of_the_python_backend_is_told_once() -> None:
-    notices = cli.parse([*arguments(speed="9"), *arguments(speed="10")[1:]]).notices
+    notices = command_line.parse([*arguments(speed="9"), *arguments(speed="10")[1:]]).notices
     assert len(notices) == 1
     assert "--backend-config=python,speed is not a setting of the python backend" in notices[0]
     assert all(key in notices[0] for key in _TRITONS)
@@ -37,7 +37,7 @@ def test_an_unknown_setting_of_the_python_backend_is_told_once() -> None:
 
 def test_settings_of_other_backends_are_their_own() -> None:
     given = ["--backend-config=mine,speed=9", "--backend-config=speed=9"]
-    assert not cli.parse(["--model-repository=/r", *given]).notices
+    assert not command_line.parse(["--model-repository=/r", *given]).notices
 
 
 def test_the_start_of_a_worker_may_take_as_long_as_that_of_a_stub() -> None:
@@ -53,4 +53,4 @@ def test_a_time_that_is_none_is_refused(text: str) -> None:
 
 def test_a_time_that_is_none_keeps_the_server_from_starting() -> None:
     with pytest.raises(InvalidArgumentError, match="'soon' for --backend-config=python,stub"):
-        cli.parse(arguments(**{"stub-timeout-seconds": "soon"}))
+        command_line.parse(arguments(**{"stub-timeout-seconds": "soon"}))

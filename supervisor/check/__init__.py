@@ -1,0 +1,1 @@
+"""`check`: what serving a repository would refuse, told without serving it."""
