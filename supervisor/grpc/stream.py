@@ -3,6 +3,9 @@
 Requests to models that answer once are answered in the order they came; responses of decoupled
 models go out as they come, between the others. An error belongs to its request and leaves the
 stream open, unless the client asked for the opposite.
+
+What a client has not read waits here, up to a limit. Beyond it no more requests are read, and one
+to a decoupled model that answers on is cancelled: its next response is an error, and the last.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING
 from ...ipc.errors import StatusError, UnavailableError
 from ...proto import grpc_service_pb2 as pb
 from ..request import InferResponse, RequestTrace
+from ..unread import MOST_WAITING_BYTES, RESPONSE_BYTES, replace_by_refusal, size_of
 from .codec import (
     RawContents,
     decode_request,
@@ -55,7 +59,7 @@ class _Refusal:
 class _Call:
     """One request of the stream until its last response is on its way."""
 
-    __slots__ = ("empty_final", "handle", "ordered", "response", "trace", "use")
+    __slots__ = ("empty_final", "given_up", "handle", "ordered", "response", "trace", "use")
 
     def __init__(self, ordered: bool, empty_final: bool) -> None:
         self.ordered = ordered
@@ -64,6 +68,8 @@ class _Call:
         self.response: InferResponse | _Refusal | None = None
         #: What cancels the request; None before it was handed over.
         self.handle: Stream | None = None
+        #: Its client did not read its responses: no more of them go out.
+        self.given_up = False
         #: None if the request is not traced.
         self.trace: RequestTrace | None = None
         #: Keeps a model that was loaded on demand until the last response.
@@ -114,6 +120,8 @@ class InferStream:
         self._ordered: deque[_Call] = deque()
         #: What goes out next; a trace stands behind the last response that it covers.
         self._unsent: deque[InferResponse | _Refusal | _TraceEnd] = deque()
+        #: What that and the responses that wait for earlier ones count as (bytes).
+        self._size = 0
         #: Set when the writer has something to look at, and when the reader has.
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -172,7 +180,7 @@ class InferStream:
             on_demand = self._dataplane.on_demand
             use = None if on_demand is None else await _use(on_demand, message.model_name)
             self._accept(message, raw_contents, use)
-            while self._waiting() >= _MOST_WAITING:
+            while self._waiting() >= _MOST_WAITING or self._size >= MOST_WAITING_BYTES:
                 self._room.clear()
                 await self._room.wait()
 
@@ -220,16 +228,25 @@ class InferStream:
         if response.final:
             self._outstanding.discard(call)
             call.release()
-            if not (response.outputs or response.error or call.ordered or call.empty_final):
-                self._wake.set()  # an end alone goes to those only who asked for it
-                if call.trace is not None:
-                    self._unsent.append(_TraceEnd(call.trace))
-                return
+        if call.given_up:
+            self._wake.set()
+            return
+        says_something = response.outputs or response.error or call.ordered or call.empty_final
+        if response.final and not says_something:
+            self._wake.set()  # an end alone goes to those only who asked for it
+            if call.trace is not None:
+                self._unsent.append(_TraceEnd(call.trace))
+            return
         self._add(call, response)
         self._wake.set()
 
     def _add(self, call: _Call, response: InferResponse | _Refusal) -> None:
         """Let a response go out: now, or when those to earlier requests have."""
+        size = _size_of(response)
+        if not call.ordered and self._unsent and self._size + size > MOST_WAITING_BYTES:
+            self._give_up(call, response)
+            size = _size_of(response)
+        self._size += size
         if call.ordered:
             call.response = response
             ordered = self._ordered
@@ -238,12 +255,22 @@ class InferStream:
         else:
             self._unsent.append(response)
 
+    def _give_up(self, call: _Call, response: InferResponse | _Refusal) -> None:
+        """Cancel a request whose responses find no room, and say so in place of this one."""
+        call.given_up = True
+        if isinstance(response, InferResponse):
+            was_last = response.final
+            replace_by_refusal(response)
+            if not was_last and call.handle is not None:
+                call.handle.cancel()
+
     async def _send_all(self) -> None:
         while self._unsent:
             response = self._unsent.popleft()
             if isinstance(response, _TraceEnd):
                 response.trace.end()
                 continue
+            self._size -= _size_of(response)
             if response.error is not None and self._close_on_error:
                 raise response.error
             if isinstance(response, _Refusal):
@@ -262,6 +289,10 @@ class InferStream:
         trace.stamp("GRPC_SEND_END")
         if final:
             trace.end()
+
+
+def _size_of(response: InferResponse | _Refusal) -> int:
+    return size_of(response) if isinstance(response, InferResponse) else RESPONSE_BYTES
 
 
 async def _use(on_demand: Residents, model: str) -> Use | StatusError:

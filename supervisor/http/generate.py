@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
-from ...ipc.errors import InvalidArgumentError, StatusError, UnavailableError
+from ...ipc.errors import InvalidArgumentError, StatusError
 from ...ipc.tensor import INLINE_LIMIT_BYTES
 from ..request import InferRequest, InferResponse, RequestTrace
+from ..unread import MOST_WAITING_BYTES, replace_by_refusal, size_of
 from .body import read_all
 from .chunked_reply import ChunkedReply
 from .compression import THREAD_LIMIT_BYTES
@@ -33,9 +34,6 @@ _NOT_ONE = (
     "generate expects model to produce exactly 1 response, "
     "use generate stream for model that generates various number of responses"
 )
-#: The most that waits for one client, and what a response is counted as beside its tensors.
-_MOST_WAITING_BYTES = 64 * 1024 * 1024
-_RESPONSE_BYTES = 512
 _ALIGNMENT_BYTES = 64
 
 
@@ -184,7 +182,7 @@ class _Responses:
             self._arrived.clear()
             await self._arrived.wait()
         response = self._waiting.popleft()
-        self._size -= _size(response)
+        self._size -= size_of(response)
         return response
 
     def close(self) -> None:
@@ -197,25 +195,16 @@ class _Responses:
             self.trace.end()
 
     def _append(self, response: InferResponse) -> None:
-        size = _size(response)
-        if self._waiting and self._size + size > _MOST_WAITING_BYTES:
+        size = size_of(response)
+        if self._waiting and self._size + size > MOST_WAITING_BYTES:
             self._waiting.clear()
-            response.outputs = []
-            response.error = UnavailableError(
-                "the request is cancelled: its client reads slower than the model answers, and "
-                f"more than {_MOST_WAITING_BYTES} bytes of responses waited; read the stream "
-                "faster, or have the model answer more slowly"
-            )
-            size = self._size = _RESPONSE_BYTES
+            replace_by_refusal(response)
+            self._size = size_of(response)
             self._waiting.append(response)
             self.close()
             return
         self._waiting.append(response)
         self._size += size
-
-
-def _size(response: InferResponse) -> int:
-    return _RESPONSE_BYTES + sum(tensor.byte_size for tensor in response.outputs)
 
 
 def _aligned(size: int) -> int:
@@ -232,7 +221,7 @@ async def _document(response: InferResponse) -> bytes:
     if response.error is not None:
         return error_body(response.error.message)
     try:
-        if _size(response) <= THREAD_LIMIT_BYTES:
+        if size_of(response) <= THREAD_LIMIT_BYTES:
             return encode_response(response)
         return await asyncio.get_running_loop().run_in_executor(None, encode_response, response)
     except StatusError as error:

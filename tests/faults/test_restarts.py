@@ -1,4 +1,4 @@
-"""A killed worker comes back, and readiness tells the truth meanwhile: Triton's own restart test."""
+"""A killed worker comes back, and readiness tells the truth meanwhile: Triton's restart test."""
 
 from __future__ import annotations
 

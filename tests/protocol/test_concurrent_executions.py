@@ -77,6 +77,40 @@ GATHERED = """
             print("finalized", flush=True)
 """
 
+#: The same, decoupled: the one response to each request is the most that went on at once.
+STREAMED = """
+    import asyncio
+
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def initialize(self, args):
+            self.now = self.most = self.begun = 0
+            self.complete = asyncio.Event()
+
+        async def execute(self, requests):
+            (request,) = requests
+            sender, id = request.get_response_sender(), request.request_id()
+            if id == "fails":
+                raise ValueError("this one is wrong")
+            if id == "reschedules":
+                request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                return
+            self.now += 1
+            self.begun += 1
+            self.most = max(self.most, self.now)
+            if self.begun % {together} == 0:
+                self.complete.set()
+                self.complete = asyncio.Event()
+            else:
+                await self.complete.wait()
+            output = pb_utils.Tensor("OUT", np.array([self.most], np.int32))
+            sender.send(pb_utils.InferenceResponse([output]))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            self.now -= 1
+"""
+
 GATES = ("first", "second")
 
 
@@ -109,6 +143,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, gates: Path) -> Iterator[Ru
     model("plain")
     model("free", more=concurrent(8))
     model("batched", size=4, more=concurrent(2) + "dynamic_batching { }")
+    decoupled = "model_transaction_policy { decoupled: true }"
+    model("stream", 3, code=STREAMED, more=concurrent(3) + decoupled)
+    model("unbounded", 6, code=STREAMED, more=decoupled)
     model("sync", code=models.IDENTITY_PY, more=concurrent(2))
     model("sequences", more=concurrent(2) + "sequence_batching { }")
     with serving(repository, arguments=["--model-control-mode=explicit", "--load-model=*"]) as one:
@@ -230,6 +267,34 @@ def test_an_unload_waits_for_all_executions(server: RunningServer, gates: Path) 
         assert [one.result(60) for one in held] == [[2], [2]]
     eventually(lambda: server.log.count("finalized") == ends + 1, "it is finalized")
     post_json(server, "/v2/repository/models/free/load", {})
+
+
+def streamed(server: RunningServer, model: str, *ids: str) -> list[int | str]:
+    """Ask on one stream: the number in each response, or its error."""
+    requests = [
+        infer_request(model, [input_tensor("IN", "INT32", [1])], [bytes(4)], id=id) for id in ids
+    ]
+    with grpc_stub(server) as stub:
+        answers = list(stub.ModelStreamInfer(iter(requests), timeout=60))
+    return [
+        answer.error_message
+        or int(np.frombuffer(answer.infer_response.raw_output_contents[0], np.int32)[0])
+        for answer in answers
+    ]
+
+
+def test_a_decoupled_model_is_bounded_only_if_it_says_so(server: RunningServer) -> None:
+    assert streamed(server, "stream", *"abcdefghijkl") == [3] * 12
+    assert min(streamed(server, "unbounded", *"abcdef")) == 6
+
+
+def test_what_a_bounded_decoupled_execution_leaves_open_is_answered(server: RunningServer) -> None:
+    (failed,) = streamed(server, "stream", "fails")
+    (rescheduled,) = streamed(server, "stream", "reschedules")
+
+    assert str(failed).endswith("ValueError: this one is wrong")
+    assert "the model is not configured to handle such a flag" in str(rescheduled)
+    assert streamed(server, "stream", *"mno") == [3] * 3
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from unit.supervisor.grpc.planes import FakeDataPlane, echo, failure
 
 from tritonpy.ipc.errors import InternalError, InvalidArgumentError, UnavailableError
+from tritonpy.supervisor.grpc import stream as module
 from tritonpy.supervisor.grpc.status import SHUTTING_DOWN
 from tritonpy.supervisor.grpc.stream import InferStream
 from tritonpy.supervisor.request import InferResponse
@@ -273,12 +274,16 @@ class Wire:
         for request in requests:
             self.incoming.put_nowait(request.SerializeToString())
         self.sent: list[str] = []
+        self.errors: list[str] = []
         self.may_send = asyncio.Event()
         self.may_send.set()
 
     async def send(self, data: bytes) -> None:
         await self.may_send.wait()
-        self.sent.append(service_pb2.ModelStreamInferResponse.FromString(data).infer_response.id)
+        response = service_pb2.ModelStreamInferResponse.FromString(data)
+        self.sent.append(response.infer_response.id)
+        if response.error_message:
+            self.errors.append(response.error_message)
 
     def stream(self, dataplane: Any) -> InferStream:
         return InferStream(dataplane, self.incoming.get, self.send, close_on_error=False)
@@ -304,6 +309,81 @@ async def test_a_client_that_does_not_read_is_not_read_from(dataplane: FakeDataP
 
     assert accepted <= 1025
     assert wire.sent == [str(index) for index in range(3000)]
+
+
+async def test_a_request_whose_responses_nobody_reads_is_cancelled_and_told_so(
+    dataplane: FakeDataPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING_BYTES", 5000)
+    wire = Wire(message("decoupled", "fast"))
+    wire.may_send.clear()
+    task = asyncio.create_task(wire.stream(dataplane).run())
+    await dataplane.streamed_requests(1)
+    (request,), ((respond, handle),) = dataplane.requests, dataplane.streamed
+
+    for _ in range(30):
+        respond(echo(request, final=False))
+        await settled()
+    assert handle.cancelled
+    wire.incoming.put_nowait(None)
+    await settled()
+    assert not task.done(), "its last response is still to come"
+    respond(echo(request))
+    wire.may_send.set()
+    await task
+
+    # One is on its way, of the others (516 bytes each) so many find room, and the error follows.
+    assert wire.sent == ["fast"] * (1 + 9 + 1)
+    assert [text.partition(":")[0] for text in wire.errors] == ["the request is cancelled"]
+
+
+async def test_responses_of_others_find_room_again_when_the_client_reads(
+    dataplane: FakeDataPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING_BYTES", 5000)
+    wire = Wire(message("decoupled", "fast"), message("decoupled", "slow"))
+    wire.may_send.clear()
+    task = asyncio.create_task(wire.stream(dataplane).run())
+    await dataplane.streamed_requests(2)
+    fast, slow = dataplane.requests
+    (respond_fast, _), (respond_slow, handle) = dataplane.streamed
+    for _ in range(30):
+        respond_fast(echo(fast, final=False))
+    respond_fast(echo(fast))
+    wire.may_send.set()
+    await settled()
+    wire.incoming.put_nowait(None)
+
+    for _ in range(30):
+        respond_slow(echo(slow, final=False))
+        await settled()
+    respond_slow(echo(slow))
+    await task
+
+    assert wire.sent.count("slow") == 31
+    assert not handle.cancelled
+
+
+async def test_a_client_that_leaves_much_unread_is_not_read_from(
+    dataplane: FakeDataPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING_BYTES", 5000)
+    wire = Wire()
+    wire.may_send.clear()
+    task = asyncio.create_task(wire.stream(dataplane).run())
+
+    for index in range(40):
+        wire.incoming.put_nowait(message("identity", str(index)).SerializeToString())
+        await settled()
+    accepted = len(dataplane.requests)
+    wire.incoming.put_nowait(None)
+    wire.may_send.set()
+    await task
+
+    # One response is on its way, ten (516 bytes each) are enough, and one more was being read.
+    assert accepted == 1 + 10 + 1
+    assert wire.sent == [str(index) for index in range(40)]
+    assert wire.errors == []
 
 
 async def test_draining_answers_what_was_read_and_ends_the_stream(
