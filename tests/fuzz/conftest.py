@@ -12,6 +12,7 @@ from hypothesis import settings
 from support import models
 from support.clients import get, post_json
 from support.servers import RunningServer, serving
+from support.transports import option
 
 #: How many questions each test asks; thousands by hand, few in every run.
 EXAMPLES = int(os.environ.get("TRITONPY_FUZZ_EXAMPLES", "150"))
@@ -26,14 +27,20 @@ settings.register_profile(
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def transport() -> str:
+    """The transport of gRPC where it makes no difference."""
+    return "grpcio"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[RunningServer]:
     repository = tmp_path_factory.mktemp("repository")
     models.identity(repository, "numbers", dims=(4,))
     models.identity(repository, "batches", dims=(-1,), max_batch_size=4)
     models.identity(repository, "texts", "TYPE_STRING", dims=(-1,))
     models.python_identity(repository, "python", dims=(4,))
     models.square(repository, "square")
-    with serving(repository) as running:
+    with serving(repository, arguments=[option(transport)]) as running:
         yield running
 
 

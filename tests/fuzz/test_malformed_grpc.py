@@ -8,10 +8,14 @@ from contextlib import closing
 from typing import Any
 
 import grpc
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clients import connect, infer_request, input_tensor
 from support.servers import RunningServer
+from support.transports import TRANSPORTS
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS, scope="session")
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _CALLS = [
@@ -26,6 +30,10 @@ _TRITONS_INTERNAL = ("Unable to parse request", "Unable to open shared memory re
 _UNEXPECTED = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.ABORTED}
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+#: The fields of a call, as literals, and a message.
+_LIVE = b"\x83\x86\x41\x01x\x04\x30/inference.GRPCInferenceService/ModelStreamInfer"
+_MESSAGE = b"\0\0\0\0\4\n\2ab"
 
 _Scalar = int | bool | str | float
 _SCALARS: st.SearchStrategy[_Scalar] = st.sampled_from(
@@ -91,9 +99,9 @@ def _frames() -> st.SearchStrategy[bytes]:
     made = st.builds(
         frame,
         st.integers(0, 12),
-        st.integers(0, 255),
+        st.integers(0, 255) | st.sampled_from([0, 1, 4, 5]),
         st.integers(0, 5) | st.integers(0, 2**31),
-        st.binary(max_size=30),
+        st.binary(max_size=30) | st.sampled_from([_LIVE, _MESSAGE]),
         st.sampled_from([0, 0, 0, 1, -1, 2**20]),
     )
     preface = st.sampled_from([_PREFACE] * 4 + [b"", b"GET / HTTP/1.1\r\n\r\n"])
@@ -144,4 +152,12 @@ def test_broken_frames_end_their_connection_and_harm_nobody(
             except ConnectionError:
                 pass
 
-    ask_nonsense(ask)
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(server.grpc, options=options) as channel:
+        live = channel.unary_unary(f"{_SERVICE}ServerLive")
+        assert live(b"", timeout=30)
+        lost: list[grpc.ChannelConnectivity] = []
+        channel.subscribe(lost.append)
+        ask_nonsense(ask)
+        assert live(b"", timeout=30)
+        assert grpc.ChannelConnectivity.TRANSIENT_FAILURE not in lost

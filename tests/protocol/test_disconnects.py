@@ -34,6 +34,7 @@ from support.clients import (
 from support.ensembles import ensemble, step
 from support.proxy import proxy
 from support.servers import RunningServer, serving
+from support.transports import each_transport, option
 from tritonclient.grpc import service_pb2_grpc
 
 #: Runs until its gate is open or its client has gone, and tells of both.
@@ -65,7 +66,13 @@ def gate(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path, gate: Path) -> Iterator[RunningServer]:
+def transport() -> str:
+    """The transport of gRPC where it makes no difference."""
+    return "grpcio"
+
+
+@pytest.fixture
+def server(tmp_path: Path, gate: Path, transport: str) -> Iterator[RunningServer]:
     repository = tmp_path / "repository"
     config = models.identity_config("TYPE_UINT8")
     models.python_model(repository, "gated", GATED.format(gate=str(gate)), config)
@@ -73,7 +80,7 @@ def server(tmp_path: Path, gate: Path) -> Iterator[RunningServer]:
     steps = [step("gated", {"IN": "IN"}, {"OUT": "x"}),
              step("plain", {"INPUT0": "x"}, {"OUTPUT0": "OUT"})]  # fmt: skip
     ensemble(repository, "pipeline", ["IN UINT8 -1"], ["OUT UINT8 -1"], steps)
-    arguments = ["--model-control-mode=explicit", "--load-model=*"]
+    arguments = ["--model-control-mode=explicit", "--load-model=*", option(transport)]
     with serving(repository, arguments=arguments) as running:
         yield running
         gate.touch()
@@ -207,6 +214,7 @@ def test_a_request_that_waits_is_dropped_when_its_client_goes(
     assert_nothing_leased(server)
 
 
+@each_transport
 def test_a_grpc_call_that_is_cancelled_is_dropped_or_told_to_the_model(
     server: RunningServer, gate: Path
 ) -> None:
@@ -232,6 +240,7 @@ def test_a_grpc_call_that_is_cancelled_is_dropped_or_told_to_the_model(
     assert_nothing_leased(server)
 
 
+@each_transport
 def test_a_grpc_deadline_ends_the_request(server: RunningServer) -> None:
     with grpc_stub(server) as stub:
         tensor = input_tensor("IN", "UINT8", [3])
@@ -242,6 +251,7 @@ def test_a_grpc_deadline_ends_the_request(server: RunningServer) -> None:
         server.wait_for_line("cancelled late")
 
 
+@each_transport
 def test_a_grpc_deadline_drops_a_request_that_waits(server: RunningServer, gate: Path) -> None:
     with grpc_stub(server) as stub:
         first = stub.ModelInfer.future(gated("first"), timeout=TIMEOUT)
@@ -264,6 +274,7 @@ def gated(request_id: str) -> Any:
     return infer_request("gated", [input_tensor("IN", "UINT8", [3])], [b"abc"], id=request_id)
 
 
+@each_transport
 def test_a_stream_that_is_cancelled_drops_its_requests_or_tells_the_model(
     server: RunningServer, gate: Path
 ) -> None:
@@ -281,6 +292,7 @@ def test_a_stream_that_is_cancelled_drops_its_requests_or_tells_the_model(
     assert_nothing_leased(server)
 
 
+@each_transport
 def test_the_deadline_of_a_stream_ends_its_requests(server: RunningServer) -> None:
     with grpc_stub(server) as stub:
         call = stub.ModelStreamInfer(iter([gated("late")]), timeout=1.0)
@@ -288,6 +300,7 @@ def test_the_deadline_of_a_stream_ends_its_requests(server: RunningServer) -> No
         server.wait_for_line("cancelled late")
 
 
+@each_transport
 def test_a_client_that_vanishes_takes_its_streams_requests_with_it(server: RunningServer) -> None:
     with proxy(server.grpc) as between:
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -300,6 +313,7 @@ def test_a_client_that_vanishes_takes_its_streams_requests_with_it(server: Runni
             assert call.code().name == "UNAVAILABLE"
 
 
+@each_transport
 def test_a_stream_whose_client_sends_no_more_is_answered_to_its_end(
     server: RunningServer, gate: Path
 ) -> None:

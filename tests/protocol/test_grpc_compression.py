@@ -13,7 +13,10 @@ from support import models
 from support.clients import TIMEOUT, infer_request, input_tensor
 from support.proxy import Proxy, proxy
 from support.servers import RunningServer, serving
+from support.transports import each_transport_for_all, option
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+pytestmark = each_transport_for_all
 
 #: Zeros, which compress well.
 SIZE = 1_000_000
@@ -31,15 +34,17 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(repository: Path) -> Iterator[RunningServer]:
-    with serving(repository) as running:
+def plain(repository: Path, transport: str) -> Iterator[RunningServer]:
+    with serving(repository, arguments=[option(transport)]) as running:
         yield running
 
 
 @pytest.fixture(scope="module", params=["low", "medium", "high"])
-def compressing(repository: Path, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+def compressing(
+    repository: Path, request: pytest.FixtureRequest, transport: str
+) -> Iterator[RunningServer]:
     argument = f"--grpc-infer-response-compression-level={request.param}"
-    with serving(repository, arguments=[argument]) as running:
+    with serving(repository, arguments=[argument, option(transport)]) as running:
         yield running
 
 

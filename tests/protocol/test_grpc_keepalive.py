@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from support import models
 from support.servers import serving
+from support.transports import each_transport_for_all, option
+
+pytestmark = each_transport_for_all
 
 #: Long enough for a loaded machine: only a server that does nothing is slower.
 PATIENCE = 20.0
@@ -55,9 +58,9 @@ class Connection:
 
 
 @contextmanager
-def connected(repository: Path, *arguments: str) -> Iterator[Connection]:
+def connected(repository: Path, transport: str, *arguments: str) -> Iterator[Connection]:
     """A connection to a server that was started with these options."""
-    with serving(repository, arguments=arguments) as server:
+    with serving(repository, arguments=[option(transport), *arguments]) as server:
         address = ("127.0.0.1", server.ports["grpc"])
         connection = Connection(socket.create_connection(address, PATIENCE))
         with closing(connection):
@@ -73,30 +76,34 @@ def reasons(connection: Connection) -> list[tuple[int, bytes]]:
     ]
 
 
-def test_an_old_connection_is_asked_to_close_and_closed_after_its_grace(repository: Path) -> None:
+def test_an_old_connection_is_asked_to_close_and_closed_after_its_grace(
+    repository: Path, transport: str
+) -> None:
     options = ("--grpc-max-connection-age=100", "--grpc-max-connection-age-grace=100")
-    with connected(repository, *options) as connection:
+    with connected(repository, transport, *options) as connection:
         assert reasons(connection)[0] == (NO_ERROR, b"max_age")
 
 
-def test_the_server_pings_and_gives_up_those_who_do_not_answer(repository: Path) -> None:
+def test_the_server_pings_and_gives_up_those_who_do_not_answer(
+    repository: Path, transport: str
+) -> None:
     options = (
         "--grpc-keepalive-time=1000",
         "--grpc-keepalive-timeout=100",
         "--grpc-keepalive-permit-without-calls=true",
         "--grpc-http2-max-pings-without-data=0",
     )
-    with connected(repository, *options) as connection:
+    with connected(repository, transport, *options) as connection:
         kinds = [kind for kind, flags, _ in connection.frames() if not flags & ACKNOWLEDGED]
     assert PING in kinds
 
 
-def test_a_client_that_pings_too_often_is_turned_away(repository: Path) -> None:
+def test_a_client_that_pings_too_often_is_turned_away(repository: Path, transport: str) -> None:
     options = (
         "--grpc-http2-min-recv-ping-interval-without-data=600000",
         "--grpc-http2-max-ping-strikes=1",
     )
-    with connected(repository, *options) as connection:
+    with connected(repository, transport, *options) as connection:
         for _ in range(8):
             connection.send(PING, bytes(8))
         assert reasons(connection)[-1] == (ENHANCE_YOUR_CALM, b"too_many_pings")
@@ -113,8 +120,10 @@ def test_a_client_that_pings_too_often_is_turned_away(repository: Path) -> None:
     ],
     ids=["no strikes", "no interval"],
 )
-def test_pings_are_welcome_where_that_is_said(repository: Path, options: list[str]) -> None:
-    with connected(repository, *options) as connection:
+def test_pings_are_welcome_where_that_is_said(
+    repository: Path, options: list[str], transport: str
+) -> None:
+    with connected(repository, transport, *options) as connection:
         for number in range(50):
             connection.send(PING, struct.pack(">Q", number))
         answers: list[int] = []

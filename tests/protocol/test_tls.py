@@ -12,6 +12,9 @@ import tritonclient.grpc as client
 import trustme
 from support import models
 from support.servers import RunningServer, launch, serving
+from support.transports import each_transport_for_all, option
+
+pytestmark = each_transport_for_all
 
 PATIENCE = 60.0
 
@@ -58,8 +61,9 @@ def repository(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(repository: Path, ours: Files) -> Iterator[RunningServer]:
+def server(repository: Path, ours: Files, transport: str) -> Iterator[RunningServer]:
     arguments = [
+        option(transport),
         "--grpc-use-ssl=true",
         f"--grpc-server-cert={ours.certificate}",
         f"--grpc-server-key={ours.key}",
@@ -69,8 +73,9 @@ def server(repository: Path, ours: Files) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def mutual(repository: Path, ours: Files, theirs: Files) -> Iterator[RunningServer]:
+def mutual(repository: Path, ours: Files, theirs: Files, transport: str) -> Iterator[RunningServer]:
     arguments = [
+        option(transport),
         "--grpc-use-ssl=false",
         "--grpc-use-ssl-mutual=true",
         f"--grpc-server-cert={ours.certificate}",
@@ -128,9 +133,9 @@ def test_mutual_tls_refuses_everybody_else(mutual: RunningServer, ours: Files) -
         )
 
 
-def started_with(repository: Path, *arguments: str) -> str:
+def started_with(repository: Path, transport: str, *arguments: str) -> str:
     """The error that a server ends with which cannot be started so."""
-    server = launch(repository, arguments=arguments)
+    server = launch(repository, arguments=[option(transport), *arguments])
     try:
         assert server.process.wait(PATIENCE) == 1
         line = server.wait_for_line("error: creating server: .*")[0]
@@ -141,17 +146,21 @@ def started_with(repository: Path, *arguments: str) -> str:
         server.runtime_directory.rmdir()
 
 
-def test_files_that_are_missing_end_the_start(repository: Path, ours: Files, folder: Path) -> None:
+def test_files_that_are_missing_end_the_start(
+    repository: Path, ours: Files, folder: Path, transport: str
+) -> None:
     certificate, key = f"--grpc-server-cert={ours.certificate}", f"--grpc-server-key={ours.key}"
     gone = folder / "gone.pem"
 
     assert "TLS on the gRPC port needs --grpc-server-cert" in started_with(
-        repository, "--grpc-use-ssl=1"
+        repository, transport, "--grpc-use-ssl=1"
     )
     assert "TLS on the gRPC port needs --grpc-root-cert" in started_with(
-        repository, "--grpc-use-ssl-mutual=1", certificate, key
+        repository, transport, "--grpc-use-ssl-mutual=1", certificate, key
     )
     assert (
         f"the file of --grpc-server-key cannot be read: No such file or directory: '{gone}'"
-        in started_with(repository, "--grpc-use-ssl=1", certificate, f"--grpc-server-key={gone}")
+        in started_with(
+            repository, transport, "--grpc-use-ssl=1", certificate, f"--grpc-server-key={gone}"
+        )
     )
