@@ -27,20 +27,22 @@ class EnvironmentCache:
         self._store = EnvironmentStore(directory)
         self._threads = threads
         self._making: dict[str, SharedTask] = {}
+        self._opening = asyncio.Lock()
+        self._is_open = False
 
     def __repr__(self) -> str:
         return f"<EnvironmentCache {self._store.directory}: {len(self._making)} are being made>"
 
-    async def open(self) -> None:
-        """Have the folder. Raises EnvironmentFailure when it cannot be had."""
-        await self._threads.run(self._store.open)
-
     async def obtain(self, key: str, source: str, make: Make) -> Lease:
         """What is kept under a key; `make` fills a folder with it when it is not there.
 
-        `source` says in messages what it is made from. Raises what `make` does, and OSError when
-        the disk refuses.
+        `source` says in messages what it is made from. Raises what `make` does, EnvironmentFailure
+        when the store's folder cannot be had, and OSError when the disk refuses.
         """
+        async with self._opening:
+            if not self._is_open:
+                await self._threads.run(self._store.open)
+                self._is_open = True
         while (lease := await self._share(key)) is None:
             making = self._making.get(key)
             if making is None:

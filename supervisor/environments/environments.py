@@ -113,10 +113,9 @@ class Environments:
         self._threads.close()
 
     async def _open(self) -> None:
-        """Have the cache and the worker's code ready, when the first model asks."""
+        """Have the worker's code ready, when the first model asks."""
         async with self._scratching:
             if not self._view:
-                await self._cache.open()
                 self._view = await self._threads.run(functools.partial(make_view, self._scratch))
 
     # --- what is made -----------------------------------------------------------------------------
@@ -143,7 +142,7 @@ class Environments:
 
     async def _install(self, path: str, python: str, tree: str) -> None:
         log.info("installing the execution environment '%s' for '%s'", path, python)
-        say = functools.partial(log.info, "execution environment '%s': %s", path)
+        say = functools.partial(_say, f"execution environment '{path}'")
         folder, variables = os.path.dirname(path), _for_pip()
         pip = [os.path.join(tree, "bin", "python"), "-m", "pip", "install", "--requirement", path]
         try:
@@ -203,7 +202,7 @@ class Environments:
         async def install(tree: str) -> None:
             log.info("installing what a worker needs: %s", source)
             arguments = libraries.install_arguments(missing, tree, self._wheels)
-            say = functools.partial(log.info, "%s: %s", source)
+            say = functools.partial(_say, source)
             try:
                 await self._programs.run([*pip, *arguments], _for_pip(), "/", say)
             except ProgramError as error:
@@ -236,6 +235,11 @@ def _look(tree: str) -> tuple[bool, str]:
         f"Path {os.path.join(tree, 'bin', 'python')} does not exist. The Python environment should "
         "contain the interpreter that its models run in."
     )
+
+
+def _say(what: str, line: str) -> None:
+    """Log what a program says of the environment that it makes."""
+    log.info("%s: %s", what, line)
 
 
 def _for_pip() -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .backend_folders import python_based
+from .environment_folders import environments
 from .model_files import DATATYPES, FLOAT, config, write_model
 from .shaped_models import shaped
 
@@ -369,5 +370,6 @@ REPOSITORIES: dict[str, Callable[[Path], None]] = {
         ensembles,
         shaped,
         python_based,
+        environments,
     )
 }

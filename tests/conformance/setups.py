@@ -33,3 +33,4 @@ CACHED = Setup(
 ENSEMBLES = Setup("ensembles", ("--model-control-mode=explicit",))
 SHAPED = Setup("shaped")
 BACKENDS = Setup("python_based", ("--model-control-mode=explicit",), ("models",), "backends")
+ENVIRONMENTS = Setup("environments", ("--model-control-mode=explicit",))

@@ -29,6 +29,11 @@ def content(tree: str) -> str:
     return Path(tree, "file").read_text()
 
 
+def block(path: Path) -> None:
+    """Put a file where a folder should be."""
+    path.write_text("")
+
+
 class Bench:
     """A cache, and something to make that takes as long as a test wants."""
 
@@ -73,10 +78,8 @@ def threads() -> Iterator[Threads]:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, threads: Threads) -> Bench:
-    made = Bench(tmp_path / "cache", threads)
-    await made.cache.open()
-    return made
+def bench(tmp_path: Path, threads: Threads) -> Bench:
+    return Bench(tmp_path / "cache", threads)
 
 
 async def test_all_who_want_it_at_once_wait_for_one_of_them(bench: Bench) -> None:
@@ -165,3 +168,13 @@ async def test_what_another_server_gave_up_is_made(
 
     assert await wanted == "whole"
     assert bench.begun == 1
+
+
+async def test_a_folder_that_cannot_be_had_is_told_to_each_who_asks(
+    bench: Bench, tmp_path: Path
+) -> None:
+    block(tmp_path / "cache")
+    for _ in range(2):
+        with pytest.raises(EnvironmentFailure, match="--environment-cache-directory"):
+            await bench.obtain()
+    assert bench.begun == 0
