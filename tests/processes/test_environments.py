@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tarfile
 from collections.abc import Generator
@@ -16,7 +17,7 @@ import psutil
 import pytest
 import tritonclient.http as http
 from support import environments, models
-from support.servers import RunningServer, launch, serving
+from support.servers import START_TIMEOUT, RunningServer, launch, serving
 from tritonclient.utils import InferenceServerException
 
 #: Answers with what a model sees: a JSON text for each name of a module that it is asked to import.
@@ -50,6 +51,33 @@ INSPECTOR = """
             ).stdout.strip()
             text = np.array([json.dumps(seen)], object)
             return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", text)])
+"""
+
+
+#: Has another model do half of the work, which takes most of what a worker can do.
+CALLER = """
+    import sys
+
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def initialize(self, args):
+            family = pb_utils.MetricFamily("calls", "how many", pb_utils.MetricFamily.COUNTER)
+            self.calls = family.Metric(labels={"version": args["model_version"]})
+
+        async def execute(self, requests):
+            return [await self.answer(request) for request in requests]
+
+        async def answer(self, request):
+            call = pb_utils.InferenceRequest(
+                model_name="plain",
+                requested_output_names=["OUT"],
+                inputs=[pb_utils.get_input_tensor_by_name(request, "IN")],
+            )
+            answer = pb_utils.get_output_tensor_by_name(await call.async_exec(), "OUT")
+            self.calls.increment(1)
+            pb_utils.Logger.log_info("called from %d.%d" % sys.version_info[:2])
+            return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", answer.as_numpy() * 2)])
 """
 
 
@@ -334,7 +362,8 @@ def test_requirements_that_cannot_be_installed_fail_the_load_with_what_pip_said(
 
 
 @pytest.mark.slow
-def test_a_server_that_stops_ends_what_it_installs(bench: Bench) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_server_that_ends_ends_what_it_installs(bench: Bench, how: signal.Signals) -> None:
     source = bench.path / "endless"
     source.mkdir()
     os.mkfifo(source / "pipe")
@@ -347,12 +376,17 @@ def test_a_server_that_stops_ends_what_it_installs(bench: Bench) -> None:
     try:
         server.wait_for_line("Getting requirements to build wheel: started")
         children = psutil.Process(server.process.pid).children(recursive=True)
+        server.process.send_signal(how)
     finally:
         server.stop()
+        gone, left = psutil.wait_procs(children, START_TIMEOUT)
         shutil.rmtree(server.runtime_directory)
 
-    assert not [child for child in children if child.is_running()]
-    assert not [path for path in bench.cache.iterdir() if path.is_dir()]
+    assert gone
+    assert not left
+    if how is signal.SIGTERM:  # else the next server clears it
+        assert not [path for path in bench.cache.iterdir() if path.is_dir()]
+    assert environments.kept(bench.cache, "requirements") == []
 
 
 @pytest.fixture(scope="session")
@@ -374,6 +408,10 @@ def test_a_model_runs_in_another_version_of_python(
         bench.repository, "m", str(environment), more="instance_group [{ count: 2 }]"
     )
     (folder / "1" / "beside.py").write_text("TEXT = 'of the version'\n")
+    models.python_identity(bench.repository, "plain")
+    place = f'parameters {{ key: "EXECUTION_ENV_PATH" value: {{ string_value: "{environment}" }} }}'
+    config = models.identity_config(more=place)
+    models.python_model(bench.repository, "caller", CALLER, config)
     with bench.serving(f"--worker-wheels={wheels}") as (server, client):
         seen = ask(client, "m", "only_here", "beside", "numpy", "tritonclient")
 
@@ -388,6 +426,11 @@ def test_a_model_runs_in_another_version_of_python(
         assert not [each for each in path if each.startswith(sys.prefix)]
         assert server.log.count("installing what a worker needs") == 1
         assert len(server.workers("m")) == 2
+        tensor = http.InferInput("IN", [100_000], "FP32")
+        tensor.set_data_from_numpy(np.arange(100_000, dtype=np.float32))
+        doubled = client.infer("caller", [tensor]).as_numpy("OUT")
+        np.testing.assert_array_equal(doubled, np.arange(100_000, dtype=np.float32) * 2)
+        server.wait_for_line(f"called from {version}")
     after = {path.name for path in environments.site_packages(environment).iterdir()}
     assert after - before <= {"__pycache__"}
 

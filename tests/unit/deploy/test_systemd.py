@@ -43,3 +43,11 @@ def test_the_unit_runs_a_command_line_that_the_server_accepts() -> None:
     settings = command_line.parse(arguments)
     (stop,) = re.findall(r"(?m)^TimeoutStopSec=(\d+)$", UNIT.read_text())
     assert int(stop) > settings.exit_timeout_secs
+
+
+def test_what_is_kept_lies_in_a_folder_that_systemd_makes() -> None:
+    text = UNIT.read_text()
+    (folder,) = re.findall(r"(?m)^CacheDirectory=(.*)$", text)
+
+    assert f"Environment=XDG_CACHE_HOME=%C/{folder}\n" in text
+    assert "CacheDirectoryMode=0700\n" in text
