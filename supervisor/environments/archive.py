@@ -200,8 +200,6 @@ class _Unpacking:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with source, open(descriptor, "wb") as file:
             shutil.copyfileobj(source, file, _COPY_BYTES)
-            if file.tell() != member.size:
-                raise EnvironmentFailure("it ends in the middle of a file")
         # Compiled modules are known by the times of their sources.
         try:
             os.utime(path, (member.mtime, member.mtime))

@@ -62,8 +62,9 @@ CALLER = """
 
     class TritonPythonModel:
         def initialize(self, args):
-            family = pb_utils.MetricFamily("calls", "how many", pb_utils.MetricFamily.COUNTER)
-            self.calls = family.Metric(labels={"version": args["model_version"]})
+            counter = pb_utils.MetricFamily.COUNTER
+            self.family = pb_utils.MetricFamily("calls", "how many", counter)
+            self.calls = self.family.Metric(labels={"version": args["model_version"]})
 
         async def execute(self, requests):
             return [await self.answer(request) for request in requests]
