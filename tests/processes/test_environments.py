@@ -171,7 +171,7 @@ def test_a_model_runs_in_the_virtual_environment_that_it_names(bench: Bench) -> 
         assert client.is_model_ready("plain")
     after = {path.name for path in environments.site_packages(environment).iterdir()}
     assert after - before <= {"__pycache__"}
-    assert environments.kept(bench.cache, "archive|requirements|libraries") == []
+    assert not bench.cache.exists()
 
 
 def test_an_environments_own_numpy_is_preferred(bench: Bench) -> None:
@@ -236,6 +236,27 @@ def test_models_share_an_archive_that_is_unpacked_once_until_it_changes(bench: B
     with bench.serving(control, "--load-model=first") as (server, client):
         assert ask(client, "first", "only_here")["only_here"] == "the second"
         assert "unpacking the execution environment" not in server.log
+
+
+def test_two_servers_that_start_together_unpack_an_archive_once(bench: Bench) -> None:
+    environment = environments.packable(bench.path / "env")
+    environments.add_module(environment, "only_here", "of the environment")
+    archive = environments.pack(environment, bench.path / "env.tar.gz")
+    inspector(bench.repository, "m", str(archive))
+    servers = [launch(bench.repository, arguments=(bench.flag,)) for _ in range(2)]
+    try:
+        for server in servers:
+            server.wait_until_up()
+            with http.InferenceServerClient(server.http) as client:
+                assert ask(client, "m", "only_here")["only_here"] == "of the environment"
+    finally:
+        for server in servers:
+            server.stop()
+            shutil.rmtree(server.runtime_directory)
+
+    logs = "".join(server.log for server in servers)
+    assert logs.count("unpacking the execution environment") == 1
+    assert len(environments.kept(bench.cache, "archive")) == 1
 
 
 def test_a_backend_in_python_brings_an_environment_for_its_models(bench: Bench) -> None:
