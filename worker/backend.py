@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..ipc.errors import StatusError
 from ..ipc.messages import Instance, Parameter
-from .peers import Peers
+from .peers import Server
 
 Array = npt.NDArray[Any]
 
@@ -151,7 +151,7 @@ class RequestBackend(Backend):
     """A backend that is handed the requests of a batch one by one."""
 
     #: The way to the server and its other models. Set before anything else is called.
-    peers: Peers | None = None
+    server: Server | None = None
 
     @abstractmethod
     def execute(self, requests: Sequence[Request]) -> Sequence[Response | None]:

@@ -186,7 +186,7 @@ class Worker:
             self._backend = registry.backend_class(model.config.get("backend", ""), model)()
             self._taken = usage.taken(model.instance)
             if isinstance(self._backend, RequestBackend):
-                self._backend.peers = self._calls
+                self._backend.server = self._calls
         return self._backend
 
     def _finish(self, ongoing: Ongoing) -> None:

@@ -62,7 +62,7 @@ class Conversation(Protocol):
 
 
 class Peers(Protocol):
-    """The way to the server and its other models. All of it may be used from any thread."""
+    """The way to the other models. All of it may be used from any thread."""
 
     def ask(self, outgoing: Outgoing, on_reply: Callable[[], None] | None = None) -> Conversation:
         """Send a request. `on_reply` is called once, by any thread, when a reply is there.
@@ -83,10 +83,18 @@ class Peers(Protocol):
         """Whether a version is ready; "" is any. Raises StatusError."""
         ...
 
+
+class Board(Protocol):
+    """Where a model's own metrics are shown. All of it may be used from any thread."""
+
     def declare_family(self, name: str, description: str, kind: str) -> None:
         """Have a metric family. Raises InvalidArgumentError when its name stands for another."""
         ...
 
     def tell_metrics(self, changes: MetricChanges) -> None:
-        """Tell how the model's own metrics have changed."""
+        """Tell how the metrics have changed."""
         ...
+
+
+class Server(Peers, Board, Protocol):
+    """All that a model may ask and tell."""

@@ -66,7 +66,7 @@ class PythonBackend(RequestBackend):
     def describe(self, model: Model) -> dict[str, Any]:
         """Have the model complete its configuration, if it has `auto_complete_config`."""
         _refuse_unsupported(model)
-        REGISTRY.connect(self.peers, model.instance.name)
+        REGISTRY.connect(self.server, model.instance.name)
         try:
             python_class = model_file.model_class(model)
             complete = getattr(python_class, "auto_complete_config", None)
@@ -89,8 +89,8 @@ class PythonBackend(RequestBackend):
         self._takes_device_tensors = model.parameter(_FORCE_CPU) == "no"
         self._decoupled = using_decoupled_model_transaction_policy(model.config)
         self._abandoned = Abandoned(self._name)
-        bls.enter(bls.Stage.BESIDE, self._name, self.peers)
-        REGISTRY.connect(self.peers, self._name)
+        bls.enter(bls.Stage.BESIDE, self._name, self.server)
+        REGISTRY.connect(self.server, self._name)
         try:
             python_class = model_file.model_class(model)
             if not hasattr(python_class, "execute"):

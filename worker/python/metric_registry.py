@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 from ...ipc.errors import InvalidArgumentError
 from ...ipc.messages import MetricChange, MetricChanges
-from ..peers import Peers
+from ..peers import Board
 from .metric_series import Labels, Series
 
 #: How long changes are gathered that no answer follows (seconds).
@@ -46,7 +46,7 @@ class Registry:
     def __init__(self) -> None:
         #: The name of the model instance, for messages.
         self.instance = ""
-        self._peers: Peers | None = None
+        self._board: Board | None = None
         self._thread: threading.Thread | None = None
         # Reentrant, as a model's finalizers may run anywhere, and never held while something is
         # sent: a finalizer that runs in the middle of sending may change a metric.
@@ -67,9 +67,9 @@ class Registry:
     def __repr__(self) -> str:
         return f"<Registry of {len(self._kinds)} families, {len(self._series)} metrics>"
 
-    def connect(self, peers: Peers | None, instance: str) -> None:
+    def connect(self, board: Board | None, instance: str) -> None:
         """From now on tell the supervisor, where there is one, and ask it about families."""
-        self._peers = peers
+        self._board = board
         self.instance = instance
 
     def open(self, name: str, description: str, kind: str) -> Family:
@@ -82,9 +82,9 @@ class Registry:
             if known != kind:
                 raise InvalidArgumentError("Family name already exists with different type")
             self._kinds[name] = (kind, count + 1)
-        if self._peers is not None:
+        if self._board is not None:
             try:
-                self._peers.declare_family(name, description, kind)
+                self._board.declare_family(name, description, kind)
             except BaseException:
                 with self._lock:
                     self._forget(name)
@@ -132,14 +132,14 @@ class Registry:
 
     def flush(self) -> None:
         """Tell the supervisor what has changed, if something has."""
-        if self._peers is None or (not self._is_changed and self._closed.empty()):
+        if self._board is None or (not self._is_changed and self._closed.empty()):
             return
         if not self._telling.acquire(timeout=_MOST_WAIT):
             return  # the thread tells it
         try:
             changes = self._take_changes()
             if changes.changes or changes.released:
-                self._peers.tell_metrics(changes)
+                self._board.tell_metrics(changes)
         finally:
             self._telling.release()
 
@@ -172,7 +172,7 @@ class Registry:
                     self._dropped.append(series.take_change(dropped=True))
             self._forget(family.name)
             self._released.append(family.name)
-        if self._peers is None:  # nobody is to be told
+        if self._board is None:  # nobody is to be told
             self._dropped.clear()
             self._released.clear()
 
@@ -184,7 +184,7 @@ class Registry:
             del self._kinds[name]
 
     def _start(self) -> None:
-        if self._thread is None and self._peers is not None:
+        if self._thread is None and self._board is not None:
             self._thread = threading.Thread(target=self._tell, name="metrics", daemon=True)
             self._thread.start()
 

@@ -50,7 +50,7 @@ def supervisor(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Superviso
     """One that hears of changes only when they are flushed."""
     monkeypatch.setattr(registry, "_start", lambda: None)
     made = Supervisor()
-    registry.connect(made, "m_0_0")  # type: ignore[arg-type]  # it is asked for metrics only
+    registry.connect(made, "m_0_0")
     return made
 
 
@@ -334,7 +334,7 @@ def test_a_name_is_free_for_others_before_it_is_asked_for_again(supervisor: Supe
 
 def test_changes_that_no_answer_follows_are_told_by_themselves(registry: Registry) -> None:
     supervisor = Supervisor()
-    registry.connect(supervisor, "m_0_0")  # type: ignore[arg-type]
+    registry.connect(supervisor, "m_0_0")
     made, metric = metric_of(COUNTER)
 
     metric.increment(1)
