@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import ClassVar, NoReturn
 
 from ...ipc import errors
+from .text import as_text
 
 
 class ErrorCode(IntEnum):
@@ -40,17 +41,13 @@ class TritonError:
     CANCELLED: ClassVar[ErrorCode] = ErrorCode.CANCELLED
 
     def __init__(self, message: str, code: ErrorCode = ErrorCode.INTERNAL) -> None:
-        if not isinstance(message, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(
-                f"TritonError expects its message to be str, got {type(message).__name__}"
-            )
+        self._message = as_text(message, "TritonError expects its message")
         try:
             self._code = ErrorCode(code)
         except ValueError:
             raise TypeError(
                 f"TritonError expects a code such as TritonError.INTERNAL, got {code!r}"
             ) from None
-        self._message = message
 
     def __repr__(self) -> str:
         return f"TritonError({self._message!r}, TritonError.{self._code.name})"

@@ -6,6 +6,8 @@ import logging
 from enum import IntEnum
 from typing import ClassVar
 
+from .text import as_text
+
 #: The worker's main sends the records of this logger to the supervisor.
 logger = logging.getLogger("tritonpy.model")
 
@@ -30,6 +32,10 @@ _LEVEL: dict[LogLevel, int] = {
 }
 
 
+#: Logger has an attribute of this name.
+_LogLevel = LogLevel
+
+
 class Logger:
     """Writes to the server's log, with the file and the line of the caller."""
 
@@ -37,11 +43,12 @@ class Logger:
     WARNING: ClassVar[LogLevel] = LogLevel.WARNING
     ERROR: ClassVar[LogLevel] = LogLevel.ERROR
     VERBOSE: ClassVar[LogLevel] = LogLevel.VERBOSE
+    LogLevel: ClassVar[type[_LogLevel]] = LogLevel
 
     @staticmethod
-    def log(message: str, level: LogLevel = LogLevel.INFO) -> None:
+    def log(message: str, level: _LogLevel = _LogLevel.INFO) -> None:
         """Log a message at one of this class's levels."""
-        logger.log(_LEVEL[LogLevel(level)], _text(message), stacklevel=_CALLER)
+        logger.log(_level(level), _text(message), stacklevel=_CALLER)
 
     @staticmethod
     def log_info(message: str) -> None:
@@ -64,7 +71,12 @@ class Logger:
         logger.debug(_text(message), stacklevel=_CALLER)
 
 
+def _level(level: LogLevel) -> int:
+    try:
+        return _LEVEL[LogLevel(level)]
+    except ValueError:
+        raise TypeError(f"log expects a level such as Logger.INFO, got {level!r}") from None
+
+
 def _text(message: str) -> str:
-    if not isinstance(message, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"Logger expects its message to be str, got {type(message).__name__}")
-    return message
+    return as_text(message, "Logger expects its message")

@@ -15,8 +15,10 @@ def checked(parameters: Mapping[str, bool | int | str] | None) -> dict[str, Para
     Raises TritonModelException for a key that is not text, or a value that is none of bool, int
     and str.
     """
-    if not parameters:
+    if parameters is None:
         return {}
+    if not isinstance(parameters, dict):
+        raise TritonModelException(f"Expect a dict of parameters, got {type(parameters)}")
     for key, value in parameters.items():
         if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TritonModelException(

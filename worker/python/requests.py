@@ -36,7 +36,12 @@ class PreferredMemory:
     __slots__ = ("preferred_device_id", "preferred_memory_type")
 
     def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None:
-        self.preferred_memory_type = MemoryType(preferred_memory_type)
+        if not isinstance(preferred_memory_type, MemoryType):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                "PreferredMemory expects a type such as TRITONSERVER_MEMORY_CPU, got "
+                f"{preferred_memory_type!r}"
+            )
+        self.preferred_memory_type = preferred_memory_type
         self.preferred_device_id = preferred_device_id
 
 
@@ -139,7 +144,7 @@ class InferenceRequest:
 
     def set_flags(self, flags: int) -> None:
         """Set the sequence flags."""
-        self._flags = flags
+        self._flags = _flags(flags)
 
     def timeout(self) -> int:
         """How long the request may take, in microseconds; 0 for no limit."""
@@ -242,14 +247,14 @@ class ReceivedRequest(InferenceRequest):
 
     def set_flags(self, flags: int) -> None:
         """Set the sequence flags."""
-        self._received.flags = flags
+        self._received.flags = _flags(flags)
 
     def set_release_flags(self, flags: int) -> None:
         """Say what becomes of the request when execute returns.
 
         With RELEASE_ALL it is done, with RELEASE_RESCHEDULE it comes again in a later execute.
         """
-        self.wants_rescheduling = bool(flags & TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+        self.wants_rescheduling = _flags(flags) == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
 
     def reschedule(self) -> Response | None:
         """Have the request executed again, unless the model has answered it: then return that."""
@@ -286,6 +291,12 @@ class ReceivedRequest(InferenceRequest):
     def get_response_sender(self) -> InferenceResponseSender:
         """A sender for this request. All of them share one state."""
         return InferenceResponseSender(self.answer, self._received.is_cancelled)
+
+
+def _flags(flags: int) -> int:
+    if not isinstance(flags, int) or not 0 <= flags < 1 << 32:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"flags are expected as an unsigned number of 32 bits, got {flags!r}")
+    return flags
 
 
 def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:

@@ -40,7 +40,7 @@ class InferenceResponse:
             )
         self._tensors = list(output_tensors)
         self._error = error
-        self._parameters = parameter_rules.checked(parameters) if parameters else None
+        self._parameters = None if parameters is None else parameter_rules.checked(parameters)
 
     def __repr__(self) -> str:
         return f"InferenceResponse({self._tensors!r}, error={self._error!r})"

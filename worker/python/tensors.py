@@ -15,6 +15,7 @@ from . import dlpack
 from .cuda_driver import copied_to_host
 from .datatypes import NUMBER
 from .errors import TritonModelException
+from .text import as_text
 
 #: What is held of a tensor that lies on a GPU.
 _ON_GPU = (dlpack.Memory, DeviceTensor)
@@ -41,7 +42,7 @@ class Tensor:
         Raises TritonModelException for an empty name and for an array that Triton has no data
         type for.
         """
-        _require_name(name)
+        name = _checked_name(name)
         if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"Tensor '{name}' expects a numpy array, got {type(array).__name__}; "
@@ -127,7 +128,7 @@ class Tensor:
         Raises TritonModelException for a tensor that is not row-major, or lies neither in host
         memory nor on a CUDA device.
         """
-        _require_name(name)
+        name = _checked_name(name)
         memory = dlpack.Memory(_capsule_of(tensor))
         return wrap(name, memory if memory.device[0] == CUDA else memory.as_array())
 
@@ -163,11 +164,11 @@ def device_array(tensor: Tensor) -> Array:
     return as_array(DeviceTensor(held.address, held.device[1], held.datatype, held.shape, held))
 
 
-def _require_name(name: str) -> None:
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"Tensor expects its name to be str, got {type(name).__name__}")
+def _checked_name(name: str) -> str:
+    name = as_text(name, "Tensor expects its name")
     if not name:
         raise TritonModelException("Tensor name cannot be an empty string.")
+    return name
 
 
 def _capsule_of(tensor: Any) -> object:

@@ -53,3 +53,7 @@ def test_what_comes_later_is_refused_in_one_sentence() -> None:
         TritonModelException, match=r"^Dancing is not supported by this version of the server\.$"
     ):
         unavailable("Dancing")
+
+
+def test_a_message_may_be_given_as_utf_8() -> None:
+    assert TritonError(b"no").message() == "no"  # type: ignore[arg-type]

@@ -60,3 +60,21 @@ def test_log_takes_a_level(
 def test_a_message_that_is_not_text_is_refused() -> None:
     with pytest.raises(TypeError, match="message to be str, got int"):
         Logger.log_info(3)  # type: ignore[arg-type]
+
+
+def test_a_message_may_be_given_as_utf_8(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "tritonpy.model")
+
+    Logger.log_warn(b"hot")  # type: ignore[arg-type]
+
+    assert caplog.records[0].getMessage() == "hot"
+
+
+def test_levels_are_found_where_triton_has_them() -> None:
+    assert Logger.LogLevel.VERBOSE is Logger.VERBOSE
+
+
+@pytest.mark.parametrize("level", ["INFO", 9, None])
+def test_a_level_that_there_is_not_is_refused(level: object) -> None:
+    with pytest.raises(TypeError, match=r"a level such as Logger.INFO, got"):
+        Logger.log("x", level)  # type: ignore[arg-type]

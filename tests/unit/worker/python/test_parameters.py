@@ -39,3 +39,9 @@ def test_a_key_that_is_not_text_is_refused() -> None:
         TritonModelException, match="keys to have type str, found type <class 'int'>"
     ):
         parameters.checked({1: "x"})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("given", [[("a", 1)], "a", [], ""])
+def test_what_is_no_dict_is_refused(given: Any) -> None:
+    with pytest.raises(TritonModelException, match="Expect a dict of parameters, got <class"):
+        parameters.checked(given)

@@ -15,6 +15,7 @@ from tritonpy.worker.python.requests import (
     TRITONSERVER_REQUEST_RELEASE_ALL,
     TRITONSERVER_REQUEST_RELEASE_RESCHEDULE,
     InferenceRequest,
+    PreferredMemory,
     ReceivedRequest,
     get_input_tensor_by_name,
 )
@@ -153,3 +154,24 @@ def test_a_received_request_can_be_rescheduled_until_it_is_answered() -> None:
 
 def test_a_made_request_is_released_by_nobody() -> None:
     made().set_release_flags(TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+
+
+@pytest.mark.parametrize("flags", ["1", None, 1.0, -1, 1 << 32])
+def test_flags_of_other_types_are_refused(flags: Any) -> None:
+    for request in (received(), made()):
+        with pytest.raises(TypeError, match="flags are expected as an unsigned number"):
+            request.set_flags(flags)
+    with pytest.raises(TypeError, match="flags are expected as an unsigned number"):
+        received().set_release_flags(flags)
+
+
+def test_only_the_flag_itself_reschedules() -> None:
+    request = received()
+    request.set_release_flags(7)
+
+    assert not request.wants_rescheduling
+
+
+def test_a_preferred_memory_is_one_of_two_kinds() -> None:
+    with pytest.raises(TypeError, match="a type such as TRITONSERVER_MEMORY_CPU, got 7"):
+        PreferredMemory(7)  # type: ignore[arg-type]

@@ -349,3 +349,10 @@ def test_an_output_that_is_wanted_on_the_gpu_is_left_there() -> None:
         assert (left.address, left.device, left.shape) == (0x7000, 1, (2, 3))
     array = np.zeros(2, np.float32)
     assert device_array(Tensor("OUT", array)) is array
+
+
+def test_a_name_may_be_given_as_utf_8() -> None:
+    name: Any = "é".encode()
+
+    assert Tensor(name, np.zeros(1)).name() == "é"
+    assert Tensor.from_dlpack(name, np.zeros(1)).name() == "é"
