@@ -160,6 +160,12 @@ class AttachClaims(msgspec.Struct, tag="attach_claims", array_like=True):
     number: int
 
 
+class AttachReadiness(msgspec.Struct, tag="attach_readiness", array_like=True):
+    """The descriptor of the pipe of readiness.py follows on the lifeline under this number."""
+
+    number: int
+
+
 class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     """One inference request of a batch; `key` names it in every answer."""
 
@@ -245,6 +251,7 @@ ToWorker = (
     | AttachCudaRegion
     | DetachRegion
     | AttachClaims
+    | AttachReadiness
     | Execute
     | Release
     | Cancel
@@ -286,6 +293,8 @@ class Loaded(msgspec.Struct, tag="loaded", array_like=True):
     pure: bool
     memory: list[MemoryUsage] = []
     concurrency: int = 1
+    #: Whether the model is to be asked whether it is ready, when somebody wants to know.
+    has_readiness: bool = False
 
 
 class LoadFailed(msgspec.Struct, tag="load_failed", array_like=True):
@@ -432,6 +441,12 @@ class AskReady(msgspec.Struct, tag="ask_ready", array_like=True):
     version: str
 
 
+class Readiness(msgspec.Struct, tag="readiness", array_like=True):
+    """What the model says when it is asked whether it is ready."""
+
+    ready: bool
+
+
 class Stopped(msgspec.Struct, tag="stopped", array_like=True):
     """The model is finalized; the process exits now."""
 
@@ -452,6 +467,7 @@ FromWorker = (
     | AskReady
     | DeclareFamily
     | MetricChanges
+    | Readiness
     | Log
     | Stopped
 )

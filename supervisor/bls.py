@@ -106,7 +106,7 @@ class BusinessLogic(Door):
         done = Done(question.call)
         try:
             if isinstance(question, AskReady):
-                done.ready = _is_ready(controlplane, question.model, question.version)
+                done.ready = await _is_ready(controlplane, question.model, question.version)
             elif isinstance(question, LoadModel):
                 parameters: dict[str, str | bytes | int | bool] = {**question.files}
                 if question.config:
@@ -158,7 +158,7 @@ def _end(request: InferRequest, use: Use | None) -> None:
         use.release()
 
 
-def _is_ready(controlplane: ControlPlane, model: str, version: str) -> bool:
+async def _is_ready(controlplane: ControlPlane, model: str, version: str) -> bool:
     number: int | None = None
     if version:
         try:
@@ -169,6 +169,6 @@ def _is_ready(controlplane: ControlPlane, model: str, version: str) -> bool:
                 "stoi), version should be an integral value > 0"
             ) from None
     try:
-        return controlplane.is_model_ready(model, number)
+        return await controlplane.is_model_ready(model, number)
     except StatusError:
         return False

@@ -101,18 +101,21 @@ class ControlPlane:
         """Whether the server answers at all: always, until it exits."""
         return not self._exiting
 
-    def is_ready(self) -> bool:
-        """Whether the server and its models are ready for inference."""
-        return not self._exiting and self._manager.is_ready()
+    async def is_ready(self) -> bool:
+        """Whether the server and its models are ready for inference, and say so where asked."""
+        return not self._exiting and await self._manager.check_ready()
 
     def labelled(self, model: str, label: str) -> int | None:
         """The version of a model that has a label now, None without one."""
         return self._manager.labelled(model, label)
 
-    def is_model_ready(self, model: str, version: int | None) -> bool:
-        """Whether a version has an instance that runs. Raises the errors of unknown models."""
+    async def is_model_ready(self, model: str, version: int | None) -> bool:
+        """Whether a version has an instance that runs, and says that it is ready where asked.
+
+        Raises the errors of unknown models.
+        """
         try:
-            return self._manager.version(model, version).pool.is_ready
+            return await self._manager.version(model, version).pool.check_ready()
         except UnavailableError:
             return False
 

@@ -153,6 +153,15 @@ class RequestBackend(Backend):
     #: The way to the server and its other models. Set before anything else is called.
     server: Server | None = None
 
+    @property
+    def readiness(self) -> Callable[[], bool] | None:
+        """Asks the model whether it is ready, and raises nothing; None where it has no opinion.
+
+        Called from a thread of its own, also while the model executes; looked at once, after
+        `load`.
+        """
+        return None
+
     @abstractmethod
     def execute(self, requests: Sequence[Request]) -> Sequence[Response | None]:
         """Answer the requests: as many elements as requests, in the same order.

@@ -20,6 +20,7 @@ from ..ipc.messages import (
     AttachArena,
     AttachClaims,
     AttachCudaRegion,
+    AttachReadiness,
     AttachRegion,
     Cancel,
     Describe,
@@ -44,6 +45,7 @@ Work = (
     | AttachCudaRegion
     | DetachRegion
     | AttachClaims
+    | AttachReadiness
     | Execute
     | Ongoing
     | Trim

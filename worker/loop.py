@@ -15,6 +15,7 @@ from ..ipc.messages import (
     AttachArena,
     AttachClaims,
     AttachCudaRegion,
+    AttachReadiness,
     AttachRegion,
     CudaRegionAttached,
     Describe,
@@ -30,7 +31,7 @@ from ..ipc.messages import (
     Stopped,
     Trim,
 )
-from . import registry, usage
+from . import readiness, registry, usage
 from .answers import FAILURES, text_of
 from .backend import Backend, Model, RequestBackend
 from .calls import Calls
@@ -97,6 +98,8 @@ class Worker:
                 self._memory.cuda.detach(message.number)
             elif isinstance(message, AttachClaims):
                 self._claims = Claims(self._descriptors.take(message.number))
+            elif isinstance(message, AttachReadiness):
+                self._attach_readiness(message)
             elif isinstance(message, Stop):
                 self._stop()
                 return
@@ -139,6 +142,12 @@ class Worker:
         error = None if failure is None else messages.error_of(failure)
         self._channel.send(CudaRegionAttached(message.number, error))
 
+    def _attach_readiness(self, message: AttachReadiness) -> None:
+        assert isinstance(self._backend, RequestBackend)
+        assert self._backend.readiness is not None, "Loaded says so"
+        descriptor = self._descriptors.take(message.number)
+        readiness.start(descriptor, self._backend.readiness, self._channel)
+
     def _prepare(self, message: Describe | Load) -> bool:
         """Describe or load the model; False when that failed and the process should end."""
         self._settle(message.instance.numa_node)
@@ -179,7 +188,8 @@ class Worker:
         backend.load(model)
         self._memory.device_inputs = backend.takes_device_tensors
         memory = usage.growth(self._taken, usage.taken(model.instance))
-        self._channel.send(Loaded(backend.pure, memory, backend.concurrency))
+        asks = isinstance(backend, RequestBackend) and backend.readiness is not None
+        self._channel.send(Loaded(backend.pure, memory, backend.concurrency, asks))
 
     def _backend_of(self, model: Model) -> Backend:
         if self._backend is None:

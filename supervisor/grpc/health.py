@@ -25,6 +25,6 @@ class HealthService:
 
     async def check(self, _: pb.HealthCheckRequest) -> pb.HealthCheckResponse:
         """Whether the server can take requests."""
-        ready = self._controlplane.is_ready()
+        ready = await self._controlplane.is_ready()
         status = _SERVING_STATUS.SERVING if ready else _SERVING_STATUS.NOT_SERVING
         return pb.HealthCheckResponse(status=status)

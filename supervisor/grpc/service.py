@@ -185,12 +185,13 @@ class InferenceService:
 
     async def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """Whether the server can take requests."""
-        return pb.ServerReadyResponse(ready=self._controlplane.is_ready())
+        return pb.ServerReadyResponse(ready=await self._controlplane.is_ready())
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Whether a model can take requests."""
         version = self._version(request.name, request.version)
-        return pb.ModelReadyResponse(ready=self._controlplane.is_model_ready(request.name, version))
+        ready = await self._controlplane.is_model_ready(request.name, version)
+        return pb.ModelReadyResponse(ready=ready)
 
     async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """Who the server is and which extensions it speaks."""

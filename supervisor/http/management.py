@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -52,20 +51,20 @@ class Management:
 
     async def live(self, http: web.BaseRequest) -> Reply:
         """Whether the server has come up."""
-        return self._health(self._controlplane.is_live)
+        return self._health(self._controlplane.is_live())
 
     async def ready(self, http: web.BaseRequest) -> Reply:
         """Whether the server and its models can serve."""
-        return self._health(self._controlplane.is_ready)
+        return self._health(await self._controlplane.is_ready())
 
-    def _health(self, check: Callable[[], bool]) -> Reply:
+    def _health(self, good: bool) -> Reply:
         if self._controlplane.exiting:
             return Reply(503, error_body("Server exiting"))
-        return Reply(200 if check() else 400)
+        return Reply(200 if good else 400)
 
     async def model_ready(self, http: web.BaseRequest, model: str, version: int | None) -> Reply:
         """Whether one model version can serve."""
-        if self._controlplane.is_model_ready(model, version):
+        if await self._controlplane.is_model_ready(model, version):
             return Reply(200)
         return Reply(400, error_body("Model version not ready"))
 

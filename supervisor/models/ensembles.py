@@ -6,6 +6,7 @@ requests bring; the steps read it there.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -60,6 +61,13 @@ class Steps:
     def is_ready(self) -> bool:
         """Whether every step's model is ready."""
         return all(served is not None and served.pool.is_ready for served in self._served())
+
+    async def check_ready(self) -> bool:
+        """Whether every step's model is ready, and says so itself where it is asked."""
+        if not self.is_ready:
+            return False
+        checks = (served.pool.check_ready() for served in self._served() if served is not None)
+        return all(await asyncio.gather(*checks))
 
     @property
     def has_ended(self) -> bool:

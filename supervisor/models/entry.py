@@ -201,6 +201,16 @@ class Entry:
             return not wanted if self.versions else not self.reason
         return all(v.served is None or v.served.pool.is_ready for v in self.versions.values())
 
+    async def check_ready(self) -> bool:
+        """Whether it is ready, and the versions that serve say so themselves where they are asked.
+
+        A model on demand is not asked: it need not be there.
+        """
+        if self.on_demand or not self.is_ready:
+            return self.is_ready
+        served = (v.served for v in self.versions.values() if v.served is not None)
+        return all(await asyncio.gather(*(one.pool.check_ready() for one in served)))
+
     def plan_of(self, version: int) -> Plan:
         """What a version that serves was loaded by."""
         plan = self.versions[version].plan

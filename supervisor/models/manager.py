@@ -84,6 +84,8 @@ class ModelManager:
         self._started = False
         #: With sticky readiness: it was asked for and found once.
         self._was_ready = False
+        #: As that one, with what the models themselves have said.
+        self._said_ready = False
         #: What the first model that failed at the start failed with.
         self.start_error: StatusError | None = None
 
@@ -203,6 +205,17 @@ class ModelManager:
             return True
         ready = all(entry.is_ready for entry in self._registry)
         self._was_ready = ready and self._settings.sticky_readiness
+        return ready
+
+    async def check_ready(self) -> bool:
+        """As `is_ready`, and with strict readiness every model says so itself where it is asked."""
+        if not self.is_ready():
+            return False
+        if self._said_ready or not self._settings.strict_readiness:
+            return True
+        checks = [entry.check_ready() for entry in self._registry]
+        ready = all(await asyncio.gather(*checks))
+        self._said_ready = ready and self._settings.sticky_readiness
         return ready
 
     def all_served(self) -> list[ServedVersion]:

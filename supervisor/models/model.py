@@ -30,6 +30,10 @@ class Engine(Protocol):
         """Whether a request would run now."""
         ...
 
+    async def check_ready(self) -> bool:
+        """Whether it is ready, and the models themselves say so where they are asked."""
+        ...
+
     @property
     def has_ended(self) -> bool:
         """Whether no request will ever run again."""

@@ -27,6 +27,7 @@ from ..telemetry.statistics import MemoryUsage
 from .calls import CALL_MESSAGES, CallMessage, Execution, WorkerCalls
 from .oversight import Oversight
 from .process import Exit, Surroundings, WorkerProcess
+from .readiness import ReadinessCheck
 from .recipe import Recipe
 from .restarts import Restarts
 from .states import ALIVE, ENDED, WorkerEvent, WorkerState, transition
@@ -82,6 +83,8 @@ class Instance:
         self._restarts = Restarts(recipe.restart_policy)
         #: What its model adds to the metrics.
         self._metrics = Contributor(surroundings.metrics)
+        #: Asks the loaded model whether it is ready, where it has something to say.
+        self._readiness: ReadinessCheck | None = None
         self._process: WorkerProcess | None = None
         self._outputs: OutputArena | None = None
         #: What the worker's model asks of others; None where nobody answers.
@@ -267,6 +270,12 @@ class Instance:
         self._send(messages.Cancel([work.key]))
         return True
 
+    async def check_ready(self) -> bool:
+        """Whether the model is loaded, and says itself that it is ready where it is asked."""
+        if self.state is not WorkerState.READY:
+            return False
+        return self._readiness is None or await self._readiness.ask()
+
     def trim(self) -> None:
         """Have the worker give back memory that it does not use."""
         if self.state is WorkerState.READY:
@@ -430,6 +439,10 @@ class Instance:
     def _loaded(self, message: messages.Loaded) -> None:
         self._pure = message.pure
         self._memory = message.memory
+        if message.has_readiness:
+            assert self._process is not None
+            self._readiness = ReadinessCheck(self.name)
+            self._process.attach_readiness(self._readiness)
         self._concurrency = message.concurrency
         if self._samples and self.state is not WorkerState.STOPPING:
             self._warmup = WarmUp(self._samples)
@@ -527,6 +540,10 @@ class Instance:
     def _metrics_changed(self, message: messages.MetricChanges) -> None:
         self._metrics.apply(message)
 
+    def _told_readiness(self, message: messages.Readiness) -> None:
+        if self._readiness is not None:
+            self._readiness.answered(message.ready)
+
     def _logged(self, message: messages.Log) -> None:
         model_record(self.name, message.level, message.message, message.file, message.line)
 
@@ -544,6 +561,7 @@ class Instance:
         **dict.fromkeys(CALL_MESSAGES, _consulted),
         messages.DeclareFamily: _family_declared,
         messages.MetricChanges: _metrics_changed,
+        messages.Readiness: _told_readiness,
         messages.Log: _logged,
         messages.Stopped: _stopped,
     }
@@ -575,6 +593,9 @@ class Instance:
             self._timer = None
         if self._calls is not None:
             self._calls.close()
+        if self._readiness is not None:
+            self._readiness.close()
+            self._readiness = None
         if self._outputs is not None:
             self._outputs.retire()
         if self._oversight is not None:

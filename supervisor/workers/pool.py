@@ -214,6 +214,11 @@ class Pool:
         """Whether at least one instance is up."""
         return any(instance.state is WorkerState.READY for instance in self.instances)
 
+    async def check_ready(self) -> bool:
+        """Whether at least one instance is up, and the models of all that are say so themselves."""
+        up = [one for one in self.instances if one.state is WorkerState.READY]
+        return bool(up) and all(await asyncio.gather(*(one.check_ready() for one in up)))
+
     @property
     def has_ended(self) -> bool:
         """Whether no instance will ever come back."""

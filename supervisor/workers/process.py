@@ -26,17 +26,20 @@ from ...ipc.lifeline import MARK, WORKER_MARK, kill_group, kill_marked
 from ...ipc.messages import (
     AttachArena,
     AttachClaims,
+    AttachReadiness,
     AttachRegion,
     DetachArena,
     DetachRegion,
     FromWorker,
     ToWorker,
 )
+from ...ipc.readiness import READINESS_NUMBER
 from ..request import CudaHandle
 from ..telemetry.model_metrics import ModelMetrics
 from .calls import Door
 from .devices import attachment
 from .output import OutputReader
+from .readiness import ReadinessCheck
 from .sentinel import Sentinel
 
 log = logging.getLogger(__name__)
@@ -202,6 +205,11 @@ class WorkerProcess:
         assert self._offers is not None
         if self._send_descriptor(CLAIMS_NUMBER, self._offers.descriptor):
             self._channel.send(AttachClaims(CLAIMS_NUMBER))
+
+    def attach_readiness(self, check: ReadinessCheck) -> None:
+        """Hand over the pipe by which the model is asked whether it is ready."""
+        self._channel.send(AttachReadiness(READINESS_NUMBER))
+        self._hand_over(READINESS_NUMBER, check.descriptor)
 
     def offer(self, batch: int) -> None:
         """Let the worker claim a batch that is about to be sent ahead."""

@@ -196,6 +196,14 @@ class FakeInstance(Instance):
         self.refuses: Exception | None = None
         self.fails: StatusError | None = None
         self.finalizes = True
+        #: What the model says when it is asked whether it is ready, and how often it was.
+        self.says_ready = True
+        self.asked = 0
+
+    async def check_ready(self) -> bool:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return self.says_ready
 
     @property
     def load(self) -> int:

@@ -20,6 +20,7 @@ from .event_loop import EventLoop
 from .log import logger
 from .metric_registry import REGISTRY
 from .model_config import ModelConfig, using_decoupled_model_transaction_policy
+from .readiness_hook import ReadinessHook
 from .requests import ReceivedRequest
 from .responses import InferenceResponse
 
@@ -49,6 +50,7 @@ class PythonBackend(RequestBackend):
         self._most_executions: int | None = None
         self._abandoned = Abandoned("")
         self._event_loop = EventLoop()
+        self._readiness: ReadinessHook | None = None
 
     def __repr__(self) -> str:
         return f"<PythonBackend '{self._name}' {type(self._python_model).__name__}>"
@@ -62,6 +64,11 @@ class PythonBackend(RequestBackend):
     def concurrency(self) -> int:
         """How many coroutines of `execute` the worker awaits at once."""
         return self._most_executions or 1
+
+    @property
+    def readiness(self) -> Callable[[], bool] | None:
+        """Asks the model's `is_ready`, where it has one."""
+        return self._readiness
 
     def describe(self, model: Model) -> dict[str, Any]:
         """Have the model complete its configuration, if it has `auto_complete_config`."""
@@ -105,6 +112,8 @@ class PythonBackend(RequestBackend):
         except _FAILURES as error:
             raise _load_failure(model, error) from error
         self._python_model = python_model
+        if hasattr(python_model, "is_ready"):
+            self._readiness = ReadinessHook(self._name, python_model, self._event_loop)
         bls.enter(bls.Stage.SERVING)
 
     def execute(self, requests: Sequence[Request]) -> list[Response | None]:

@@ -20,6 +20,8 @@ class EventLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        #: The first coroutines may come from several threads.
+        self._starting = threading.Lock()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end, and return or raise what it does."""
@@ -51,13 +53,14 @@ class EventLoop:
         return outcome
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=self._loop.run_forever, name="event-loop", daemon=True
-            )
-            self._thread.start()
-        return self._loop
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="event-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
 
 
 async def _contained(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -48,11 +48,11 @@ async def test_a_server_is_live_before_it_is_ready_and_neither_while_it_exits(
     bench: Bench,
 ) -> None:
     plane = bench.plane
-    assert (plane.is_live(), plane.is_ready(), plane.exiting) == (True, False, False)
+    assert (plane.is_live(), await plane.is_ready(), plane.exiting) == (True, False, False)
     await bench.manager.start()
-    assert (plane.is_live(), plane.is_ready(), plane.exiting) == (True, True, False)
+    assert (plane.is_live(), await plane.is_ready(), plane.exiting) == (True, True, False)
     plane.begin_exit()
-    assert (plane.is_live(), plane.is_ready(), plane.exiting) == (False, False, True)
+    assert (plane.is_live(), await plane.is_ready(), plane.exiting) == (False, False, True)
 
 
 async def test_the_server_says_who_it_is(bench: Bench) -> None:
@@ -64,14 +64,14 @@ async def test_the_server_says_who_it_is(bench: Bench) -> None:
 async def test_a_model_is_ready_when_an_instance_runs(started: Bench) -> None:
     plane = started.plane
     (fake,) = started.loader.last("a").pool.fakes
-    assert plane.is_model_ready("a", None)
-    assert plane.is_model_ready("a", 1)
+    assert await plane.is_model_ready("a", None)
+    assert await plane.is_model_ready("a", 1)
     for state in (WorkerState.BACKOFF, WorkerState.STARTING, WorkerState.LOADING):
         fake.dies(state)
-        assert not plane.is_model_ready("a", None)
-        assert not plane.is_ready()
+        assert not await plane.is_model_ready("a", None)
+        assert not await plane.is_ready()
     fake.becomes_ready()
-    assert plane.is_model_ready("a", None)
+    assert await plane.is_model_ready("a", None)
 
 
 async def test_a_model_that_loads_or_was_unloaded_is_not_ready(started: Bench) -> None:
@@ -80,11 +80,11 @@ async def test_a_model_that_loads_or_was_unloaded_is_not_ready(started: Bench) -
     started.loader.begun.clear()
     loading = asyncio.create_task(plane.load("b", {}))
     await started.loader.until_begun()
-    assert not plane.is_model_ready("b", 1)
+    assert not await plane.is_model_ready("b", 1)
     started.loader.held["b"].set()
     await loading
     await plane.unload("b", unload_dependents=False)
-    assert not plane.is_model_ready("b", 1)
+    assert not await plane.is_model_ready("b", 1)
 
 
 @pytest.mark.parametrize(("model", "version"), [("nobody", None), ("a", 9), ("b", None)])
@@ -92,7 +92,9 @@ async def test_what_is_unknown_is_told_by_every_question(
     started: Bench, model: str, version: int | None
 ) -> None:
     plane = started.plane
-    for ask in (plane.is_model_ready, plane.model_metadata, plane.model_config):
+    with pytest.raises(NotFoundError, match=f"unknown model: '{model}'"):
+        await plane.is_model_ready(model, version)
+    for ask in (plane.model_metadata, plane.model_config):
         with pytest.raises(NotFoundError, match=f"unknown model: '{model}'"):
             ask(model, version)
 

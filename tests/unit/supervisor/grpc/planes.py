@@ -200,10 +200,10 @@ class FakeControlPlane:
     def is_live(self) -> bool:
         return True
 
-    def is_ready(self) -> bool:
+    async def is_ready(self) -> bool:
         return self.ready
 
-    def is_model_ready(self, model: str, version: int | None) -> bool:
+    async def is_model_ready(self, model: str, version: int | None) -> bool:
         if model != "identity":
             raise NotFoundError(f"Request for unknown model: '{model}' is not found")
         return self.ready

@@ -248,10 +248,10 @@ class FakeControlPlane:
     def is_live(self) -> bool:
         return self.live
 
-    def is_ready(self) -> bool:
+    async def is_ready(self) -> bool:
         return self.ready
 
-    def is_model_ready(self, model: str, version: int | None) -> bool:
+    async def is_model_ready(self, model: str, version: int | None) -> bool:
         self._known(model)
         return self.ready
 

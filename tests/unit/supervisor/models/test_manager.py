@@ -36,13 +36,21 @@ class Bench:
         self._managers: list[ModelManager] = []
 
     def manager(
-        self, mode: ControlMode = "explicit", *, sticky: bool = False, **more: object
+        self,
+        mode: ControlMode = "explicit",
+        *,
+        sticky: bool = False,
+        strict: bool = True,
+        **more: object,
     ) -> ModelManager:
         """A manager that is not started yet; further settings are those of model control."""
         control = ModelControlSettings(mode=mode, **more)  # type: ignore[arg-type]
         repositories = [self.path, *(one for one in [self.path / ".second"] if one.exists())]
         settings = Settings(
-            repositories=tuple(map(str, repositories)), models=control, sticky_readiness=sticky
+            repositories=tuple(map(str, repositories)),
+            models=control,
+            sticky_readiness=sticky,
+            strict_readiness=strict,
         )
         made = ModelManager(settings, self.loader, self.retired.append)
         self._managers.append(made)
@@ -51,7 +59,7 @@ class Bench:
     async def started(
         self, mode: ControlMode = "explicit", *, sticky: bool = False, **more: object
     ) -> ModelManager:
-        made = self.manager(mode, sticky=sticky, **more)
+        made = self.manager(mode, sticky=sticky, **more)  # type: ignore[arg-type]
         await made.start()
         return made
 
@@ -850,6 +858,49 @@ async def test_readiness_that_stays_begins_when_all_is_ready(bench: Bench) -> No
     bench.loader.broken.clear()
     await manager.load("a", {})
     assert manager.is_ready()
+
+
+# --- what models say of themselves --------------------------------------------------------------
+
+
+async def test_with_strict_readiness_every_model_is_asked(bench: Bench) -> None:
+    repository(bench.path, "a", "b")
+    manager = await bench.started(startup=("a", "b"))
+    (fake,) = bench.loader.last("b").pool.fakes
+    assert await manager.check_ready()
+
+    fake.says_ready = False
+    assert not await manager.check_ready()
+    assert manager.is_ready()
+
+    fake.says_ready = True
+    assert await manager.check_ready()
+    assert fake.asked == 3
+
+
+async def test_without_strict_readiness_no_model_is_asked(bench: Bench) -> None:
+    repository(bench.path, "a")
+    manager = await bench.started(strict=False, startup=("a",))
+    (fake,) = bench.loader.last("a").pool.fakes
+    fake.says_ready = False
+
+    assert await manager.check_ready()
+    assert not fake.asked
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+async def test_what_models_said_may_stay(bench: Bench, sticky: bool) -> None:
+    repository(bench.path, "a")
+    manager = await bench.started(sticky=sticky, startup=("a",))
+    (fake,) = bench.loader.last("a").pool.fakes
+    fake.says_ready = False
+    assert not await manager.check_ready()
+
+    fake.says_ready = True
+    assert await manager.check_ready()
+
+    fake.says_ready = False
+    assert await manager.check_ready() is sticky
 
 
 # --- loads that are tried again, and what is kept ---------------------------------------------

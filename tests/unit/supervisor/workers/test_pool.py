@@ -827,3 +827,18 @@ async def test_without_such_a_scheduler_nobody_runs_again(one: Bench) -> None:
         "[request id: r] Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while "
         "the model is not configured to handle such a flag"
     )
+
+
+# --- readiness --------------------------------------------------------------------------------
+
+
+async def test_a_pool_is_ready_when_all_models_that_are_up_say_so(two: Bench) -> None:
+    assert not await two.pool.check_ready()
+    two.ready()
+    assert await two.pool.check_ready()
+
+    two.pool.fakes[1].says_ready = False
+    assert not await two.pool.check_ready()
+
+    two.pool.fakes[1].dies()
+    assert await two.pool.check_ready()
