@@ -56,7 +56,7 @@ class Controls:
     async def unload(self, model: str, dependents: bool) -> None:
         self._do("unload", model, dependents)
 
-    def is_model_ready(self, model: str, version: int | None) -> bool:
+    async def is_model_ready(self, model: str, version: int | None) -> bool:
         self._do("ready", model, version)
         return True
 
