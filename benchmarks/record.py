@@ -9,11 +9,15 @@ import datetime
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "load"))
+import figures
 
 _FOLDER = Path(__file__).resolve().parent
 _RESULTS = _FOLDER / "RESULTS.md"
@@ -21,9 +25,10 @@ _PACKAGES = ("tritonpy-supervisor", "aiohttp", "grpcio", "msgspec", "numpy", "uv
 
 _LOAD_NOTE = """\
 `CPU` is the time of the server's whole process tree per 1000 requests, in milliseconds; `batch`
-the requests per execution. Means of the rounds; the ratio is ours over Triton's, so below 1 is
-better for CPU and latency. Throughput depends on the machine and on what else it does (the load
-generator runs on the same cores): the CPU time and the ratios are the finding.
+the requests per execution; MB/s the bytes of the tensor one way. Medians of the rounds, with how
+far a round is off at most; the ratio is ours over Triton's, so below 1 is better for CPU, latency
+and memory. Throughput depends on the machine and on what else it does (the load generator runs on
+the same cores): the CPU time and the ratios are the finding.
 
 What stands in the way of the ideal of `sleep_64` with 64 requests in flight: while one batch runs,
 only the others can come, so batches have 32 requests and half of the ideal is the most. A queue
@@ -71,51 +76,18 @@ def render() -> str:
 
 
 def _load(data: Mapping[str, Any]) -> str:
-    rows: list[Sequence[str]] = []
-    for scenario in data["scenarios"]:
-        means = {name: _means(rounds) for name, rounds in scenario["servers"].items()}
-        label = f"{scenario['model']}, {scenario['protocol']}, {scenario['concurrency']} in flight"
-        for name, mean in means.items():
-            rows.append(
-                (
-                    label,
-                    name,
-                    f"{mean['infer_per_s']:.0f}",
-                    f"{mean['p50_us']:.0f}",
-                    f"{mean['p99_us']:.0f}",
-                    f"{mean['cpu_ms_per_1000']:.1f}",
-                    f"{mean['requests_per_execution']:.1f}",
-                )
-            )
-            label = ""
-        if {"tritonpy", "triton"} <= means.keys():
-            own, other = means["tritonpy"], means["triton"]
-            keys = ("infer_per_s", "p50_us", "p99_us", "cpu_ms_per_1000")
-            rows.append(("", "ratio", *(f"{own[key] / other[key]:.2f}" for key in keys), ""))
-        rows += _yardsticks(scenario, means)
-    return _table(("scenario", "server", "infer/s", "p50 µs", "p99 µs", "CPU", "batch"), rows)
-
-
-def _yardsticks(
-    scenario: Mapping[str, Any], means: Mapping[str, Mapping[str, float]]
-) -> list[Sequence[str]]:
-    """What part of the best that is possible each server reaches, where that is known."""
-    best = scenario.get("ideal_per_s") or 0.0
-    alone = scenario.get("alone_per_s") or []
-    rows: list[Sequence[str]] = []
-    for name, mean in means.items():
-        reached = mean["infer_per_s"]
-        if best:
-            rows.append(("", f"{name} / ideal", f"{reached / best:.2f}", "", "", "", ""))
-        if alone and name == "tritonpy":
-            part = reached / fmean(alone)
-            rows.append(("", "tritonpy / ONNX Runtime alone", f"{part:.2f}", "", "", "", ""))
-    return rows
-
-
-def _means(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    keys = ("infer_per_s", "p50_us", "p99_us", "cpu_ms_per_1000", "requests_per_execution")
-    return {key: fmean(entry[key] for entry in rounds) for key in keys}
+    scenarios = data["scenarios"]
+    goals = figures.goals(scenarios)
+    parts = [table(goals)] if len(goals) > 1 else []
+    parts.append(table(figures.lines(scenarios)))
+    rows = [["scenario", "beside", "median"]]
+    for scenario in scenarios:
+        found = dict(scenario["beside"])
+        if scenario.get("ideal_per_s"):
+            found["ideal"] = [scenario["ideal_per_s"]]
+        for what, measured in found.items():
+            rows.append([scenario["name"], figures.BESIDE[what], f"{median(measured):.0f}"])
+    return "\n".join([*parts, table(rows)] if len(rows) > 1 else parts)
 
 
 def _copies(data: Mapping[str, Any]) -> str:
@@ -123,7 +95,7 @@ def _copies(data: Mapping[str, Any]) -> str:
         (entry["model"], entry["protocol"], f"{entry['in_mib']:.2f}", f"{entry['out_mib']:.2f}")
         for entry in data["copies"]
     ]
-    return _table(("model", "protocol", "MiB in", "MiB out"), rows)
+    return table([("model", "protocol", "MiB in", "MiB out"), *rows])
 
 
 def _imports(data: Mapping[str, Any]) -> str:
@@ -137,7 +109,7 @@ def _imports(data: Mapping[str, Any]) -> str:
         )
         for entry in data["imports"]
     ]
-    return _table(("process", "import s", "RSS MiB", "private MiB", "modules"), rows)
+    return table([("process", "import s", "RSS MiB", "private MiB", "modules"), *rows])
 
 
 def _environment(data: Mapping[str, Any]) -> str:
@@ -149,8 +121,15 @@ def _environment(data: Mapping[str, Any]) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * 1 + ["---:"] * (len(head) - 1), *rows]
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, readable as it is; the first row is the head."""
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * (width - 1) + (":" if index else "-") for index, width in enumerate(widths)]
+    lines = [
+        [cell.ljust(width) if not index else cell.rjust(width) for index, (cell, width) in row]
+        for row in (enumerate(zip(cells, widths, strict=True)) for cells in rows)
+    ]
+    lines.insert(1, rule)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from measurement import Load, LoadError
+from measurement import Load, LoadError, Payload
 from rival import Program
 from servers import end_with_parent
 
@@ -26,8 +26,13 @@ def drive(
     concurrency: int,
     window_s: float,
     shapes: Mapping[str, Sequence[int]],
+    payload: Payload = "binary",
+    output_bytes: int = 0,
 ) -> Load:
-    """Send random tensors to a model until three windows agree. Raises LoadError."""
+    """Send random tensors to a model until three windows agree. Raises LoadError.
+
+    `output_bytes` is the size of the region for an output in shared memory.
+    """
     output = ""
     for stability in _STABILITY:
         with tempfile.TemporaryDirectory(prefix="perf_analyzer-") as folder:
@@ -38,6 +43,11 @@ def drive(
                 *("--concurrency-range", str(concurrency)),
                 *("-p", str(round(window_s * 1000)), "-s", stability, "-f", str(report)),
             ]
+            if payload == "json":
+                command += ["--input-tensor-format", "json", "--output-tensor-format", "json"]
+            if payload == "shm":
+                command += ["--shared-memory", "system"]
+                command += ["--output-shared-memory-size", str(output_bytes)]
             for name, shape in shapes.items():
                 command += ["--shape", f"{name}:{','.join(map(str, shape))}"]
             output = _run(program, command)

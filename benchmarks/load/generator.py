@@ -1,4 +1,5 @@
-"""A small closed-loop load generator on raw sockets, for machines without perf_analyzer.
+"""A small closed-loop load generator on raw sockets, for what perf_analyzer cannot send or is not
+there to send.
 
 HTTP only. Each connection sends one request, waits for the whole answer and sends the next. Its
 own CPU time competes with the server's: its throughput compares servers, it is not their limit.
@@ -12,8 +13,12 @@ import math
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from typing import cast
 
-from measurement import Load, LoadError
+import blocking
+import numpy as np
+import uvloop
+from measurement import Load, LoadError, Payload
 
 _SIZES = {
     "BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, "BF16": 2, "UINT32": 4,
@@ -22,6 +27,8 @@ _SIZES = {
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 _WARM_UP_S = 0.5
+#: Larger requests are sent and received by threads that block.
+_LARGE_BYTES = 64 * 1024
 
 
 def drive(
@@ -30,16 +37,31 @@ def drive(
     concurrency: int,
     window_s: float,
     shapes: Mapping[str, Sequence[int]],
+    payload: Payload = "binary",
 ) -> Load:
-    """Send zeros to a model over HTTP for a while. Raises LoadError."""
-    host, port = address.rsplit(":", 1)
-    request = _request(address, model, shapes)
-    latencies = asyncio.run(_drive(host, int(port), request, concurrency, window_s))
+    """Send tensors to a model over HTTP for a while. Raises LoadError."""
+    request = _request(address, model, shapes, payload)
+    return drive_with(address, request, concurrency, window_s)
+
+
+def drive_with(address: str, request: bytes, concurrency: int, window_s: float) -> Load:
+    """Send one request again and again. Raises LoadError."""
+    if len(request) > _LARGE_BYTES:
+        latencies, requests = blocking.drive(address, request, concurrency, window_s)
+    else:
+        host, port = address.rsplit(":", 1)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            latencies, requests = runner.run(
+                _drive(host, int(port), request, concurrency, window_s)
+            )
     if not latencies:
-        raise LoadError(f"no request to '{model}' was answered within {window_s} s")
+        raise LoadError(f"no request to {address} was answered within {window_s} s")
     latencies.sort()
     return Load(
-        len(latencies) / window_s, _percentile(latencies, 0.50), _percentile(latencies, 0.99)
+        len(latencies) / window_s,
+        _percentile(latencies, 0.50),
+        _percentile(latencies, 0.99),
+        requests,
     )
 
 
@@ -48,8 +70,13 @@ def _percentile(ordered: Sequence[float], part: float) -> float:
     return ordered[max(math.ceil(part * len(ordered)) - 1, 0)] * 1e6
 
 
-def _request(address: str, model: str, shapes: Mapping[str, Sequence[int]]) -> bytes:
-    """One whole binary HTTP request of zeros; sizes that the model leaves open count as 1."""
+def _request(
+    address: str, model: str, shapes: Mapping[str, Sequence[int]], payload: Payload
+) -> bytes:
+    """One whole request; sizes that the model leaves open count as 1.
+
+    Binary tensors are zeros, those in JSON random numbers between 0 and 1, as doubles.
+    """
     with urllib.request.urlopen(f"http://{address}/v2/models/{model}", timeout=10) as answer:
         metadata = json.load(answer)
     inputs: list[dict[str, object]] = []
@@ -59,32 +86,47 @@ def _request(address: str, model: str, shapes: Mapping[str, Sequence[int]]) -> b
         if datatype not in _SIZES:
             raise LoadError(f"input '{name}' of '{model}' is {datatype}: this needs perf_analyzer")
         shape = [max(size, 1) for size in shapes.get(name, tensor["shape"])]
-        size = math.prod(shape) * _SIZES[datatype]
-        inputs.append(
-            {
-                "name": name,
-                "datatype": datatype,
-                "shape": shape,
-                "parameters": {"binary_data_size": size},
-            }
-        )
-        data += bytes(size)
+        entry: dict[str, object] = {"name": name, "datatype": datatype, "shape": shape}
+        if payload == "json":
+            entry["data"] = _numbers(math.prod(shape))
+        else:
+            size = math.prod(shape) * _SIZES[datatype]
+            entry["parameters"] = {"binary_data_size": size}
+            data += bytes(size)
+        inputs.append(entry)
+    path = f"/v2/models/{model}/infer"
+    if payload == "json":
+        return post(address, path, json.dumps({"inputs": inputs}).encode())
     header = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
-    return (
-        (
-            f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: {address}\r\n"
-            f"Inference-Header-Content-Length: {len(header)}\r\n"
-            f"Content-Type: application/octet-stream\r\n"
-            f"Content-Length: {len(header) + len(data)}\r\n\r\n"
-        ).encode()
-        + header
-        + data
+    return post(
+        address,
+        path,
+        header + data,
+        f"Inference-Header-Content-Length: {len(header)}\r\n"
+        "Content-Type: application/octet-stream\r\n",
     )
+
+
+def mosec_request(address: str, path: str, count: int) -> bytes:
+    """As many numbers for a server that has no protocol of tensors."""
+    return post(address, path, json.dumps({"data": _numbers(count)}).encode())
+
+
+def post(address: str, path: str, body: bytes, lines: str = "") -> bytes:
+    """A whole POST request."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {address}\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def _numbers(count: int) -> list[float]:
+    generator = np.random.default_rng(1)
+    found: list[float] = generator.random(count, np.float32).astype(np.float64).tolist()
+    return found
 
 
 async def _drive(
     host: str, port: int, request: bytes, concurrency: int, window_s: float
-) -> list[float]:
+) -> tuple[list[float], int]:
     loop = asyncio.get_running_loop()
     begin = time.perf_counter() + _WARM_UP_S
     clients: list[_Client] = []
@@ -102,7 +144,8 @@ async def _drive(
     finally:
         for client in clients:
             client.close()
-    return [latency for client in clients for latency in client.latencies]
+    latencies = [latency for client in clients for latency in client.latencies]
+    return latencies, sum(client.answered for client in clients)
 
 
 class _Client(asyncio.Protocol):
@@ -110,6 +153,7 @@ class _Client(asyncio.Protocol):
 
     def __init__(self, request: bytes, begin: float, end: float) -> None:
         self.latencies: list[float] = []
+        self.answered = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
         self._begin = begin
@@ -119,8 +163,7 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no such class
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -132,6 +175,7 @@ class _Client(asyncio.Protocol):
         if not head.startswith(b"HTTP/1.1 200"):
             self._finish(LoadError(f"a request was refused: {self._received[:500]!r}"))
             return
+        self.answered += 1
         if self._begin <= now < self._end:
             self.latencies.append(now - self._sent)
         self._received = b""

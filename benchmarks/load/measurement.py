@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from typing import Literal
 
 from servers import Server
+
+MIB = 1 << 20
+
+Payload = Literal["binary", "json", "shm"]
 
 
 class LoadError(Exception):
@@ -15,31 +19,60 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """What a driver saw: requests per second and percentiles of their latency."""
+    """What a driver saw: requests per second and percentiles of their latency.
+
+    `requests` is how many it had answered in all, its warm-up among them; 0 where it does not say.
+    """
 
     infer_per_s: float
     p50_us: float
     p99_us: float
+    requests: int = 0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure of ours and the most, or for rates the least, that it may be of another's.
+
+    `against` is a server, or what is measured beside: "ideal", "alone" or "echo".
+    """
+
+    figure: str
+    limit: float
+    against: str = "triton"
 
 
 @dataclass(frozen=True)
 class Scenario:
     """A model, the protocol to ask it over, and how many requests are in flight at a time.
 
-    `shapes` names what the model's configuration leaves open. The real Triton serves the scenario
-    too when `shared`. `ideal_per_s` is what a server would reach that costs nothing, 0 where nobody
-    can say. `in_process` is whether ONNX Runtime alone is measured beside the server, with batches
-    of the size that the server made.
+    `servers` are those that serve it, and `models` the names that others than this one have for the
+    model. `shapes` names what the model's configuration leaves open. `mib` is the size of the
+    tensor, 0 where its throughput in bytes is of no interest. `payload` is how tensors travel: as
+    binary data, in JSON, or in system shared memory. `own_driver` is whether the generator of this
+    folder makes the load. `ideal_per_s` is what a server would reach that costs nothing, 0 where
+    nobody can say. `in_process` is whether ONNX Runtime alone is measured beside the server, with
+    batches of the size that the server made; `echo` whether a bare echo of the bytes is.
     """
 
     name: str
     model: str
     protocol: str
     concurrency: int
-    shared: bool = False
+    servers: Sequence[str] = ("tritonpy", "triton")
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
+    mib: int = 0
+    payload: Payload = "binary"
+    own_driver: bool = False
     ideal_per_s: float = 0.0
     in_process: bool = False
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
+    echo: bool = False
+    goals: Sequence[Goal] = ()
+
+    def model_of(self, server: str) -> str:
+        """What a server calls the model."""
+        return self.models.get(server, self.model)
 
 
 #: Drives a server with a scenario for about one window.
@@ -55,11 +88,11 @@ class Measurement:
     the time of one that is gone is lost.
     """
 
-    server: str
     infer_per_s: float
     p50_us: float
     p99_us: float
     cpu_ms_per_1000: float
+    mb_per_s: float
     requests: int
     requests_per_execution: float
     whole_tree: bool
@@ -67,35 +100,22 @@ class Measurement:
 
 def measure(server: Server, scenario: Scenario, drive: Driver) -> Measurement:
     """Drive a server once. Raises LoadError."""
-    answered, executed = server.requests(scenario.model), server.executions(scenario.model)
+    model = scenario.model_of(server.launch.name)
+    answered, executed = server.requests(model), server.executions(model)
     cpu_before, processes_before = server.cpu_seconds()
     load = drive(server, scenario)
     cpu_after, processes_after = server.cpu_seconds()
-    requests = server.requests(scenario.model) - answered
-    executions = server.executions(scenario.model) - executed
-    if not requests or not executions:
-        raise LoadError(f"{server.launch.name} counts no request to '{scenario.model}'")
+    requests = load.requests or server.requests(model) - answered
+    executions = server.executions(model) - executed
+    if not requests:
+        raise LoadError(f"{server.launch.name} counts no request to '{model}'")
     return Measurement(
-        server=server.launch.name,
         infer_per_s=load.infer_per_s,
         p50_us=load.p50_us,
         p99_us=load.p99_us,
         cpu_ms_per_1000=(cpu_after - cpu_before) * 1e6 / requests,
+        mb_per_s=load.infer_per_s * scenario.mib * MIB / 1e6,
         requests=requests,
-        requests_per_execution=requests / executions,
+        requests_per_execution=requests / executions if executions else 0.0,
         whole_tree=processes_before == processes_after,
-    )
-
-
-def mean(rounds: Sequence[Measurement]) -> Measurement:
-    """The rounds of one server as one: means, and the sum of the requests."""
-    return Measurement(
-        server=rounds[0].server,
-        infer_per_s=fmean(each.infer_per_s for each in rounds),
-        p50_us=fmean(each.p50_us for each in rounds),
-        p99_us=fmean(each.p99_us for each in rounds),
-        cpu_ms_per_1000=fmean(each.cpu_ms_per_1000 for each in rounds),
-        requests=sum(each.requests for each in rounds),
-        requests_per_execution=fmean(each.requests_per_execution for each in rounds),
-        whole_tree=all(each.whole_tree for each in rounds),
     )

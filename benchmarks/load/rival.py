@@ -4,6 +4,7 @@ Both come out of wheels on PyPI, so neither Docker nor root is needed:
 
 - nvidia-pytriton 0.7.0 carries a tritonserver 2.51 with its python backend. It gets a virtual
   environment of its own, because it pins versions that the project does not want.
+- mosec, a peer with a protocol of its own, gets a virtual environment too.
 - tritonclient 2.51.0 carries perf_analyzer, the newest that runs on glibc 2.36. It links against
   libcudart (from the wheel nvidia-cuda-runtime-cu12; no GPU is needed) and against libb64, which
   only distributions have: Debian's package is unpacked into the cache where the system lacks it.
@@ -29,6 +30,7 @@ CACHE_VARIABLE = "TRITONPY_BENCHMARKS_CACHE"
 DEFAULT_CACHE = Path("~/.cache/tritonpy-benchmarks")
 
 _PYTRITON = "nvidia-pytriton==0.7.0"
+_MOSEC = "mosec==0.9.8"
 _TRITONCLIENT = "tritonclient==2.51.0"
 _CUDA_RUNTIME = "nvidia-cuda-runtime-cu12"
 _LIBB64 = "libb64.so.0d"
@@ -88,6 +90,8 @@ def triton(cache: Path) -> Triton:
         **os.environ,
         "PATH": f"{folder / 'venv' / 'bin'}:{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(site),
+        # Where models find what this Python has: the stub looks at its own environment only.
+        "BENCHMARK_PACKAGES": ":".join(entry for entry in sys.path if "site-packages" in entry),
         "LD_LIBRARY_PATH": _join([site / "nvidia_pytriton.libs", *_python_library_folders()]),
     }
     server = Program(packed / "bin" / "tritonserver", environment)
@@ -122,6 +126,18 @@ def perf_analyzer(cache: Path) -> Program:
         (folder / _COMPLETE).touch()
     _check_libraries("perf_analyzer", program)
     return program
+
+
+def mosec(cache: Path) -> Path:
+    """The Python that has mosec, fetched unless the cache has it. Raises MissingError."""
+    folder = cache / f"mosec-0.9-python{sys.version_info.major}.{sys.version_info.minor}"
+    if not (folder / _COMPLETE).exists():
+        print(f"fetching mosec ({_MOSEC}) into {folder} ...", flush=True)
+        _fresh(folder)
+        _virtual_environment(folder / "venv")
+        _pip(folder / "venv", "install", _MOSEC)
+        (folder / _COMPLETE).touch()
+    return folder / "venv" / "bin" / "python"
 
 
 def _check_platform(what: str, glibc: tuple[int, int]) -> None:
@@ -224,14 +240,15 @@ def _join(folders: Iterable[Path]) -> str:
 
 
 def main() -> int:
-    """Fetch both programs; the exit status is the number of those that cannot be had."""
-    parser = argparse.ArgumentParser(description="Fetch the real Triton and perf_analyzer.")
+    """Fetch all programs; the exit status is the number of those that cannot be had."""
+    parser = argparse.ArgumentParser(description="Fetch the real Triton, perf_analyzer and mosec.")
     parser.add_argument("--cache", help=f"folder to keep them in (default: {DEFAULT_CACHE})")
     cache = cache_folder(parser.parse_args().cache)
     failures = 0
     fetchers: dict[str, Callable[[], Path]] = {
         "the real Triton": lambda: triton(cache).server.path,
         "perf_analyzer": lambda: perf_analyzer(cache).path,
+        "mosec": lambda: mosec(cache),
     }
     for what, fetch in fetchers.items():
         try:

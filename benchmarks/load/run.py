@@ -1,7 +1,7 @@
-"""Measure this server under load, beside the real Triton, and print what each request costs.
+"""Measure this server under load, beside the real Triton and mosec, and print what requests cost.
 
-Both servers serve the same models at the same time; only one is driven at a time, in turns
-(A B A B), so that whatever else the machine does meets both. On a shared machine the ratios and
+All servers serve the same models at the same time; only one is driven at a time, in turns
+(A B A B), so that whatever else the machine does meets all. On a shared machine the ratios and
 the CPU time per request hold; the throughput says as much about the neighbours.
 """
 
@@ -9,74 +9,87 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import math
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from types import FrameType
 from typing import Any, NoReturn
 
 import analyzer
+import blocking
+import figures
 import generator
 import inprocess
+import lifetimes
 import rival
-from measurement import Driver, Load, LoadError, Measurement, Scenario, mean, measure
-from servers import Launch, Server, ServerError, own_launch, triton_launch
+from figures import kind_of
+from measurement import MIB, Driver, Goal, Load, LoadError, Scenario, measure
+from scenarios import SCENARIOS
+from servers import (
+    Launch,
+    Server,
+    ServerError,
+    mosec_launch,
+    own_launch,
+    server_of,
+    triton_launch,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from record import machine, write
+from record import machine, table, write
 
 _BENCHMARKS = Path(__file__).resolve().parents[1]
 _SHARED = [_BENCHMARKS / "models" / "shared"]
-_OWN = [
+OWN_MODELS = [
     *_SHARED,
     _BENCHMARKS / "models" / "own",
     _BENCHMARKS.parent / "examples" / "model_repository",
 ]
-
-_DEFAULT = ["grpcio"]
+_SERVERS = ("tritonpy", "triton", "mosec")
 
 #: How long ONNX Runtime is measured alone.
 _ALONE_S = 3.0
 
-SCENARIOS = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario("python-http-16", "identity_python", "http", 16, shared=True),
-        Scenario("python-http-1", "identity_python", "http", 1, shared=True),
-        Scenario("python-grpc-16", "identity_python", "grpc", 16, shared=True),
-        Scenario("python-grpc-1", "identity_python", "grpc", 1, shared=True),
-        Scenario("identity-http-16", "identity_backend", "http", 16),
-        Scenario("identity-grpc-16", "identity_backend", "grpc", 16),
-        Scenario("digits-http-16", "digits", "http", 16),
-        Scenario("digits-http-1", "digits", "http", 1),
-        Scenario("digits-grpc-16", "digits", "grpc", 16),
-        Scenario("sleep-16", "sleep_16", "http", 64, shared=True, ideal_per_s=1600.0),
-        Scenario("sleep-64", "sleep_64", "http", 64, shared=True, ideal_per_s=6400.0),
-        Scenario("cnn-http-32", "cnn", "http", 32, in_process=True),
-        Scenario("cnn-http-64", "cnn", "http", 64, in_process=True),
-        Scenario("sleep-64-128", "sleep_64", "http", 128, shared=True, ideal_per_s=6400.0),
-    )
+#: Measured by servers of their own: the function, and the goals.
+_LIFETIMES: dict[str, tuple[Callable[..., dict[str, float]], Sequence[Goal]]] = {
+    "load-python": (lifetimes.load_ms, [Goal("load_ms", 0.3)]),
+    "idle-memory": (
+        lifetimes.idle_memory,
+        [Goal("supervisor_rss_mib", 85, "limit"), Goal("worker_uss_mib", 30, "limit")],
+    ),
 }
+
+Rounds = dict[str, list[dict[str, float]]]
 
 
 def main() -> int:
     """Measure the chosen scenarios; returns the exit status."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _leave)
-    scenarios = [SCENARIOS[name] for name in arguments.scenario or SCENARIOS]
+    names = arguments.scenario or [*SCENARIOS, *_LIFETIMES]
     try:
-        drive = _driver(arguments)
-        launches = _launches(arguments)
-        results = _measure_all(scenarios, launches, drive, arguments.rounds)
+        launchers = _launchers(arguments)
+        results = _under_load(names, launchers, arguments)
+        for name in names:
+            if name in _LIFETIMES:
+                results += _lifetime(name, launchers, arguments.rounds)
     except (rival.MissingError, ServerError, LoadError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    goals = figures.goals(results)
+    if len(goals) > 1:
+        print("\n" + table(goals))
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")
     if arguments.record and results:
         write("load", {"machine": machine(), "arguments": sys.argv[1:], "scenarios": results})
     return 0
@@ -88,16 +101,19 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _arguments() -> argparse.Namespace:
+    names = [*SCENARIOS, *_LIFETIMES]
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0] if __doc__ else None,
-        epilog=f"scenarios: {', '.join(SCENARIOS)}",
+        epilog=f"scenarios: {', '.join(names)}",
     )
     parser.add_argument(
-        "--scenario", action="append", choices=sorted(SCENARIOS), help="repeatable; default: all"
+        "--scenario", action="append", choices=sorted(names), help="repeatable; default: all"
     )
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each server (default 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each server (default 3)")
     parser.add_argument("--window", type=float, default=2.0, help="seconds a window (default 2)")
-    parser.add_argument("--server", choices=("both", "tritonpy", "triton"), default="both")
+    parser.add_argument(
+        "--server", action="append", choices=_SERVERS, help="repeatable; default: all that exist"
+    )
     parser.add_argument(
         "--transport",
         action="append",
@@ -114,13 +130,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cache", help=f"where fetched programs lie (default {rival.DEFAULT_CACHE})"
     )
+    parser.add_argument("--json", help="write every round to this file too")
     parser.add_argument(
         "--record", action="store_true", help="write the results beside RESULTS.md and into it"
     )
     return parser.parse_args()
 
 
-def _driver(arguments: argparse.Namespace) -> Driver:
+# --- who makes load, and who serves ---------------------------------------------------------------
+
+
+def driver(arguments: argparse.Namespace) -> Driver:
+    """What makes load: the arguments are `driver`, `cache` and `window`. Raises MissingError."""
+    program: rival.Program | None = None
     if arguments.driver != "own":
         try:
             program = rival.perf_analyzer(rival.cache_folder(arguments.cache))
@@ -128,127 +150,196 @@ def _driver(arguments: argparse.Namespace) -> Driver:
             if arguments.driver == "perf_analyzer":
                 raise
             print(f"Without perf_analyzer, so HTTP only: {error}\n", file=sys.stderr)
-        else:
-            return lambda server, scenario: analyzer.drive(
-                program,
-                server.address(scenario.protocol),
-                scenario.protocol,
-                scenario.model,
-                scenario.concurrency,
-                arguments.window,
-                scenario.shapes,
-            )
-    return lambda server, scenario: _drive_http(server, scenario, arguments.window)
+
+    def drive(server: Server, scenario: Scenario) -> Load:
+        if program is None or scenario.own_driver:
+            return _drive_http(server, scenario, arguments.window)
+        return analyzer.drive(
+            program,
+            server.address(scenario.protocol),
+            scenario.protocol,
+            scenario.model_of(server.launch.name),
+            scenario.concurrency,
+            arguments.window,
+            scenario.shapes,
+            scenario.payload,
+            scenario.mib * MIB,
+        )
+
+    return drive
 
 
 def _drive_http(server: Server, scenario: Scenario, window_s: float) -> Load:
-    if scenario.protocol != "http":
-        raise LoadError("only perf_analyzer speaks gRPC")
+    if scenario.protocol != "http" or scenario.payload == "shm":
+        raise LoadError("only perf_analyzer speaks gRPC and uses shared memory")
+    address = server.address("http")
+    model = scenario.model_of(server.launch.name)
+    if server.launch.name == "mosec":
+        count = math.prod(next(iter(scenario.shapes.values()), (16,)))
+        request = generator.mosec_request(address, f"/{model}", count)
+        return generator.drive_with(address, request, scenario.concurrency, window_s)
     return generator.drive(
-        server.address("http"), scenario.model, scenario.concurrency, window_s, scenario.shapes
+        address, model, scenario.concurrency, window_s, scenario.shapes, scenario.payload
     )
 
 
-def _launches(arguments: argparse.Namespace) -> list[Launch]:
-    launches: list[Launch] = []
-    if arguments.server != "triton":
-        launches += [own_launch(_OWN, transport) for transport in arguments.transport or _DEFAULT]
-    if arguments.server != "tritonpy":
-        try:
-            triton = rival.triton(rival.cache_folder(arguments.cache))
-        except rival.MissingError as error:
-            if arguments.server == "triton":
-                raise
-            print(f"Without the real Triton: {error}\n", file=sys.stderr)
-        else:
-            launches.append(triton_launch(triton, _SHARED))
-    return launches
+def _launchers(arguments: argparse.Namespace) -> dict[str, lifetimes.Launcher]:
+    """How each server that can be had is started."""
+    wanted = arguments.server or _SERVERS
+    cache = rival.cache_folder(arguments.cache)
+    found: dict[str, lifetimes.Launcher] = {}
+    if "tritonpy" in wanted:
+        for transport in arguments.transport or ["grpcio"]:
+            name = "tritonpy" if transport == "grpcio" else f"tritonpy-{transport}"
+            found[name] = partial(_launch_ours, name, f"--grpc-transport={transport}")
+    if "triton" in wanted:
+        with _unless_missing("the real Triton", arguments):
+            triton = rival.triton(cache)
+            found["triton"] = lambda folders, more: triton_launch(triton, folders, *more)
+    if "mosec" in wanted:
+        with _unless_missing("mosec", arguments):
+            python = rival.mosec(cache)
+            found["mosec"] = lambda _folders, _more: mosec_launch(python)
+    return found
 
 
-def _measure_all(
-    scenarios: Sequence[Scenario], launches: Sequence[Launch], drive: Driver, rounds: int
+def _launch_ours(name: str, transport: str, folders: Sequence[Path], more: Sequence[str]) -> Launch:
+    return replace(own_launch(folders, transport, *more), name=name)
+
+
+@contextlib.contextmanager
+def _unless_missing(what: str, arguments: argparse.Namespace) -> Any:
+    try:
+        yield
+    except rival.MissingError as error:
+        if arguments.server:
+            raise
+        print(f"Without {what}: {error}\n", file=sys.stderr)
+
+
+def _launches(launchers: Mapping[str, lifetimes.Launcher]) -> list[Launch]:
+    return [
+        launcher(OWN_MODELS if kind_of(name) == "tritonpy" else _SHARED, [])
+        for name, launcher in launchers.items()
+    ]
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+def _under_load(
+    names: Sequence[str],
+    launchers: Mapping[str, lifetimes.Launcher],
+    arguments: argparse.Namespace,
 ) -> list[dict[str, Any]]:
+    scenarios = [SCENARIOS[name] for name in names if name in SCENARIOS]
     results: list[dict[str, Any]] = []
+    if not scenarios:
+        return results
+    drive = driver(arguments)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
         servers = [
-            stack.enter_context(Server(launch, folder / f"{launch.name}.log"))
-            for launch in launches
+            stack.enter_context(server_of(launch, folder / f"{launch.name}.log"))
+            for launch in _launches(launchers)
+            if any(kind_of(launch.name) in scenario.servers for scenario in scenarios)
         ]
         for server in servers:
             server.settle()
         for scenario in scenarios:
             turns = [
-                server for server in servers if scenario.shared or server.launch.name != "triton"
+                server for server in servers if kind_of(server.launch.name) in scenario.servers
             ]
-            alone: list[float] = []
-            try:
-                measured = _in_turns(scenario, turns, drive, rounds, alone)
-            except (ServerError, LoadError) as error:
-                print(f"\n{scenario.name}: skipped: {error}", flush=True)
-                continue
+            beside: dict[str, list[float]] = {}
+            measured = _in_turns(scenario, turns, drive, arguments, beside)
             if measured:
-                _print(scenario, measured, alone)
-                results.append({**asdict(scenario), "servers": measured, "alone_per_s": alone})
+                results.append(
+                    {"ideal_per_s": 0.0, **asdict(scenario), "servers": measured, "beside": beside}
+                )
+                _print(results[-1])
     return results
 
 
 def _in_turns(
-    scenario: Scenario, servers: Sequence[Server], drive: Driver, rounds: int, alone: list[float]
-) -> dict[str, list[dict[str, Any]]]:
-    """Measure each server once a round; `alone` is given what ONNX Runtime does without one."""
-    for server in servers:
-        server.await_model(scenario.model)
-    measured: dict[str, list[dict[str, Any]]] = {}
-    for _ in range(rounds):
+    scenario: Scenario,
+    servers: Sequence[Server],
+    drive: Driver,
+    arguments: argparse.Namespace,
+    beside: dict[str, list[float]],
+) -> Rounds:
+    """Measure each server once a round, and after it what stands beside: ONNX Runtime, the echo."""
+    measured: Rounds = {}
+    failed: set[str] = set()
+    for _ in range(arguments.rounds):
         for server in servers:
-            found = measure(server, scenario, drive)
-            measured.setdefault(server.launch.name, []).append(asdict(found))
-            if scenario.in_process:
+            name = server.launch.name
+            if name in failed:
+                continue
+            try:
+                server.await_model(scenario.model_of(name))
+                found = measure(server, scenario, drive)
+            except (ServerError, LoadError) as error:
+                print(f"\n{scenario.name}: {name} is left out: {error}", flush=True)
+                failed.add(name)
+                measured.pop(name, None)
+                continue
+            measured.setdefault(name, []).append(asdict(found))
+            if scenario.in_process and kind_of(name) == "tritonpy":
                 model = _BENCHMARKS / "models" / "own" / scenario.model / "1" / "model.onnx"
                 batch = max(1, round(found.requests_per_execution))
-                alone.append(inprocess.images_per_s(model, batch, _ALONE_S))
+                beside.setdefault("alone", []).append(
+                    inprocess.images_per_s(model, batch, _ALONE_S)
+                )
+        if scenario.echo and measured:
+            beside.setdefault("echo", []).append(_echo_mb_per_s(scenario, arguments.window))
     return measured
 
 
-def _print(
-    scenario: Scenario, measured: dict[str, list[dict[str, Any]]], alone: Sequence[float]
-) -> None:
-    print(f"\n{scenario.name}: {scenario.model}, {scenario.concurrency} in flight", flush=True)
-    print(f"{'':16}{'infer/s':>10}{'p50 µs':>10}{'p99 µs':>10}{'CPU ms/1000':>13}{'batch':>7}")
-    means: dict[str, Measurement] = {}
-    for name, rounds in measured.items():
-        each = [Measurement(**entry) for entry in rounds]
-        means[name] = mean(each)
-        for entry in each:
-            _print_line(name, entry)
-    for name, entry in means.items():
-        _print_line(f"mean {name}", entry)
-    if scenario.ideal_per_s:
-        for name, entry in means.items():
-            part = entry.infer_per_s / scenario.ideal_per_s
-            print(f"{name}: {part:.0%} of the ideal, {scenario.ideal_per_s:.0f}/s", flush=True)
-    if alone:
-        part = next(iter(means.values())).infer_per_s / fmean(alone)
-        print(f"{part:.0%} of ONNX Runtime in a loop, {fmean(alone):.0f}/s", flush=True)
-    other = means.get("triton")
-    for name, own in means.items():
-        if other is not None and own is not other:
-            print(
-                f"{f'ratio {name}':16}{own.infer_per_s / other.infer_per_s:>10.2f}"
-                f"{own.p50_us / other.p50_us:>10.2f}{own.p99_us / other.p99_us:>10.2f}"
-                f"{own.cpu_ms_per_1000 / other.cpu_ms_per_1000:>13.2f}",
-                flush=True,
-            )
+def _echo_mb_per_s(scenario: Scenario, window_s: float) -> float:
+    """What a bare echo of the scenario's tensor reaches."""
+    size = scenario.mib * MIB
+    with blocking.echo(size) as address:
+        latencies, _ = blocking.drive(
+            address, bytes(size), scenario.concurrency, window_s, bare=True
+        )
+    return len(latencies) / window_s * size / 1e6
 
 
-def _print_line(name: str, entry: Measurement) -> None:
-    print(
-        f"{name:16}{entry.infer_per_s:>10.0f}{entry.p50_us:>10.0f}{entry.p99_us:>10.0f}"
-        f"{entry.cpu_ms_per_1000:>13.1f}{entry.requests_per_execution:>7.1f}"
-        f"{'' if entry.whole_tree else '   (a process came or went)'}",
-        flush=True,
-    )
+def _lifetime(
+    name: str, launchers: Mapping[str, lifetimes.Launcher], rounds: int
+) -> list[dict[str, Any]]:
+    measure_once, goals = _LIFETIMES[name]
+    measured: Rounds = {}
+    failed: set[str] = set()
+    for _ in range(rounds):
+        for server, launcher in launchers.items():
+            if server == "mosec" or server in failed:
+                continue
+            try:
+                measured.setdefault(server, []).append(measure_once(launcher, _SHARED[0]))
+            except ServerError as error:
+                print(f"\n{name}: {server} is left out: {error}", flush=True)
+                failed.add(server)
+                measured.pop(server, None)
+    if not measured:
+        return []
+    result = {"name": name, "servers": measured, "beside": {}, "goals": list(map(asdict, goals))}
+    _print(result)
+    return [result]
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    print("\n" + table(figures.lines([result])), end="")
+    for what, measured in result["beside"].items():
+        print(f"{figures.BESIDE[what]}: {median(measured):.0f}")
+    torn = [
+        name
+        for name, rounds in result["servers"].items()
+        if not all(entry.get("whole_tree", True) for entry in rounds)
+    ]
+    if torn:
+        print(f"a process of {', '.join(torn)} came or went: its CPU time is not whole")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Launch:
     environment: Mapping[str, str] | None = None
 
 
-def own_launch(repositories: Sequence[Path], transport: str = "grpcio") -> Launch:
+def own_launch(repositories: Sequence[Path], *arguments: str) -> Launch:
     """The command of this project's server, on ports that it picks itself."""
     script = Path(sys.executable).with_name("tritonpy-supervisor")
     found = str(script) if script.exists() else shutil.which("tritonpy-supervisor")
@@ -55,22 +55,29 @@ def own_launch(repositories: Sequence[Path], transport: str = "grpcio") -> Launc
             "python of the environment that `make dev` makes"
         )
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
-    command = [found, "serve", *_repositories(repositories), *ports, *_addresses()]
-    if transport == "grpcio":
-        return Launch("tritonpy", command)
-    return Launch(f"tritonpy-{transport}", [*command, f"--grpc-transport={transport}"])
+    command = [found, "serve", *_repositories(repositories), *ports, *_addresses(), *arguments]
+    return Launch("tritonpy", command)
 
 
-def triton_launch(triton: Triton, repositories: Sequence[Path]) -> Launch:
+def triton_launch(triton: Triton, repositories: Sequence[Path], *arguments: str) -> Launch:
     """The command of the real Triton, on ports that were free a moment ago."""
     command = [
         str(triton.server.path),
         *_repositories(repositories),
         f"--backend-directory={triton.backends}",
+        "--exit-on-error=false",  # a model that cannot be loaded here leaves the others measured
         *(f"--{service}-port={_free_port()}" for service in ("http", "grpc", "metrics")),
         *_addresses(),
+        *arguments,
     ]
     return Launch("triton", command, triton.server.environment)
+
+
+def mosec_launch(python: Path, port: int = 0) -> Launch:
+    """The command of mosec with the models of mosec_models.py."""
+    script = Path(__file__).with_name("mosec_models.py")
+    arguments = ["--address", _HOST, "--port", str(port or _free_port())]
+    return Launch("mosec", [str(python), str(script), *arguments])
 
 
 def _repositories(folders: Sequence[Path]) -> list[str]:
@@ -171,11 +178,20 @@ class Server:
         """GET a path of the HTTP API: the decoded JSON. Raises ServerError."""
         return self._ask(path, None)
 
-    def _ask(self, path: str, body: bytes | None) -> Any:
+    def post(self, path: str) -> None:
+        """POST to a path of the HTTP API, which may take a while. Raises ServerError."""
+        self._ask(path, b"", _START_S)
+
+    def processes(self) -> list[psutil.Process]:
+        """The server's process and all below it."""
+        return self._tree()
+
+    def _ask(self, path: str, body: bytes | None, timeout_s: float = 10.0) -> Any:
         request = urllib.request.Request(f"http://{self.address('http')}{path}", data=body)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return json.load(answer)
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+                text = answer.read()
+                return json.loads(text) if text else None
         except OSError as error:  # URLError, timeouts and broken connections are all OSErrors
             raise ServerError(f"{self.launch.name} does not answer {path}: {error}") from error
 
@@ -239,6 +255,36 @@ class Server:
         self._process = None
         for region in regions:  # a stub that was killed leaves it
             Path("/dev/shm", region).unlink(missing_ok=True)
+
+
+class MosecServer(Server):
+    """mosec: it knows no models and tells no statistics."""
+
+    def requests(self, model: str) -> int:
+        """Whoever makes the load counts."""
+        return 0
+
+    def executions(self, model: str) -> int:
+        """Nobody counts."""
+        return 0
+
+    def settle(self) -> None:
+        """There is nothing to load."""
+
+    def await_model(self, model: str) -> None:
+        """All are there from the start."""
+
+    def _await_ports(self) -> None:
+        deadline = time.monotonic() + _START_S
+        self.ports = {"http": int(self.launch.command[-1])}
+        while not self._is_well("/"):
+            self._check(deadline, "it does not answer")
+            time.sleep(0.05)
+
+
+def server_of(launch: Launch, log: Path) -> Server:
+    """The server that a launch starts."""
+    return (MosecServer if launch.name == "mosec" else Server)(launch, log)
 
 
 def _regions(process: psutil.Process) -> list[str]:
