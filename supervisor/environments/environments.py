@@ -125,22 +125,24 @@ class Environments:
         path = place.path
         if place.kind is Kind.ARCHIVE:
             held = await self._threads.run(functools.partial(self._digest, path))
-            unpack = functools.partial(self._unpack, path)
+            unpack = functools.partial(self._unpack, path, held)
             return await self._cache.obtain(f"archive-{held}", path, unpack)
         base = await examine(self._programs, find_python(place.python), os.environ, ())
         base.check_version()
         asked = await self._threads.run(functools.partial(requirements.digest, path))
         key = _short(asked, base.executable, str(base.version), base.abi)
-        install = functools.partial(self._install, path, base.executable)
+        install = functools.partial(self._install, path, asked, base.executable)
         return await self._cache.obtain(f"requirements-{key}", path, install)
 
-    async def _unpack(self, path: str, tree: str) -> None:
+    async def _unpack(self, path: str, held: str, tree: str) -> None:
         log.info("unpacking the execution environment '%s'", path)
         stop = threading.Event()
         await self._threads.run(functools.partial(archive.extract, path, tree, stop), stop=stop)
+        if await self._threads.run(functools.partial(self._digest, path)) != held:
+            raise EnvironmentFailure("it was replaced while it was unpacked; load the model again")
         log.info("unpacked the execution environment '%s' into '%s'", path, tree)
 
-    async def _install(self, path: str, python: str, tree: str) -> None:
+    async def _install(self, path: str, asked: str, python: str, tree: str) -> None:
         log.info("installing the execution environment '%s' for '%s'", path, python)
         say = functools.partial(_say, f"execution environment '{path}'")
         folder, variables = os.path.dirname(path), _for_pip()
@@ -150,6 +152,8 @@ class Environments:
             await self._programs.run(pip, variables, folder, say)
         except ProgramError as error:
             raise EnvironmentFailure(f"it cannot be installed: {error}") from None
+        if await self._threads.run(functools.partial(requirements.digest, path)) != asked:
+            raise EnvironmentFailure("it was changed while it was installed; load the model again")
         log.info("installed the execution environment '%s' into '%s'", path, tree)
 
     def _digest(self, path: str) -> str:
@@ -211,9 +215,9 @@ class Environments:
                     "index can be reached, --worker-wheels names a folder that holds the wheels"
                 ) from None
 
-        return await self._cache.obtain(
-            f"libraries-{_short(interpreter.abi, *missing)}", source, install
-        )
+        wanted = (f"{name}>={libraries.NEEDED[name]}" for name in missing)
+        key = f"libraries-{_short(interpreter.abi, *wanted)}"
+        return await self._cache.obtain(key, source, install)
 
 
 def _look(tree: str) -> tuple[bool, str]:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import tritonclient.http as http
 from support import environments, models
+from support.clients import post_json
 from support.servers import START_TIMEOUT, RunningServer, launch, serving
 from tritonclient.utils import InferenceServerException
 
@@ -203,6 +204,21 @@ def test_a_worker_that_is_killed_comes_back_in_its_environment(bench: Bench) -> 
         server.wait_for_line("model instance 'm_0' serves again")
 
         assert ask(client, "m", "only_here")["only_here"] == "of the environment"
+
+
+def test_instances_that_are_added_later_run_in_the_environment_too(bench: Bench) -> None:
+    environment = environments.packable(bench.path / "env")
+    archive = environments.pack(environment, bench.path / "env.tar.gz")
+    inspector(bench.repository, "m", str(archive))
+    with bench.serving() as (server, _client):
+        archive.unlink()  # what was loaded does not need it any more
+
+        assert post_json(server, "/v2/models/m/instances", {"count": 3}).status == 200
+
+        (kept,) = environments.kept(bench.cache, "archive")
+        workers = server.workers("m")
+        assert len(workers) == 3
+        assert {worker.cmdline()[0] for worker in workers} == {str(kept / "tree/bin/python")}
 
 
 def test_models_share_an_archive_that_is_unpacked_once_until_it_changes(bench: Bench) -> None:
