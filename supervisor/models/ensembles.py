@@ -82,6 +82,11 @@ class Steps:
         """Every request may come in: its steps are refused where they cannot run."""
         return None
 
+    @property
+    def waiting(self) -> int:
+        """Its requests wait with the models of its steps, who count them."""
+        return 0
+
     def cancel(self, work: Work) -> None:
         """The scheduler has done so."""
 

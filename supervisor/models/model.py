@@ -39,6 +39,11 @@ class Engine(Protocol):
         """Whether no request will ever run again."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have left the queue and wait elsewhere for their turn."""
+        ...
+
     def failure(self) -> str:
         """Why not, for operators; "" when nothing has failed."""
         ...
@@ -218,7 +223,7 @@ class ServedVersion:
 
     def snapshot(self) -> StatisticsSnapshot:
         """The statistics as they are now."""
-        self.statistics.pending = self.scheduler.queued
+        self.statistics.pending = self.scheduler.queued + self.pool.waiting
         return self.statistics.snapshot()
 
     def lease_ended(self) -> None:

@@ -45,6 +45,11 @@ class DynamicScheduler:
         return f"<DynamicScheduler of '{self._model}' {self._version}: {len(self._queue)} queued>"
 
     @property
+    def batches(self) -> bool:
+        """Whether requests run together; if not, each is a batch."""
+        return self._policy.batches
+
+    @property
     def queued(self) -> int:
         """How many requests wait."""
         return len(self._queue)

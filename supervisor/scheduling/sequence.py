@@ -62,6 +62,11 @@ class SequenceScheduler:
         return f"<SequenceScheduler of '{self._model}' {self._version}: {self._slots!r}>"
 
     @property
+    def batches(self) -> bool:
+        """Whether requests run together: those of different sequences do."""
+        return True
+
+    @property
     def queued(self) -> int:
         """How many requests wait."""
         return self._slots.queued

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Protocol
 
 from ...ipc import messages
@@ -52,8 +52,12 @@ class Owner(Protocol):
         """What it executes waits for another model, and may for long."""
         ...
 
-    def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
-        """The worker is gone, and these requests with it; they have not been answered."""
+    def instance_lost(
+        self, instance: Instance, orphans: list[Work], unbegun: list[Work], reason: str
+    ) -> None:
+        """The worker is gone, and these requests with it; none has been answered, and those that
+        were sent ahead have not even begun.
+        """
         ...
 
     def executed(self, batch: Sequence[Work], message: messages.Executed) -> None:
@@ -127,7 +131,7 @@ class Instance:
 
     @property
     def executing(self) -> Collection[int]:
-        """The numbers of the batches that the worker has begun: all but one that was sent ahead."""
+        """The numbers of the batches that the worker has begun: all that were not sent ahead."""
         return tuple(self._batches)[: self.concurrency]
 
     def work_of(self, key: int) -> Work | None:
@@ -145,7 +149,15 @@ class Instance:
 
     def is_ahead(self, work: Work) -> bool:
         """Whether an open request is in a batch that is not begun."""
-        return any(work in self._batches[n] for n in self._batches if n not in self.executing)
+        return any(work in batch for batch in self._batches_ahead())
+
+    @property
+    def requests_ahead(self) -> int:
+        """How many requests are in batches that are not begun."""
+        return sum(map(len, self._batches_ahead()))
+
+    def _batches_ahead(self) -> Iterable[Sequence[Work]]:
+        return islice(self._batches.values(), self.concurrency, None)
 
     def calls_now(self) -> None:
         """What it executes waits for another model."""
@@ -258,10 +270,6 @@ class Instance:
                         work.request.times.ended()
                 return batch
         return ()
-
-    def is_newest(self, work: Work) -> bool:
-        """Whether the request is in the batch that was sent last."""
-        return work in next(reversed(self._batches.values()), ())
 
     def cancel(self, work: Work) -> bool:
         """Tell the worker that the client has gone; False when the request is not here."""
@@ -601,6 +609,8 @@ class Instance:
         if self._oversight is not None:
             self._oversight.stop()
             self._oversight = None
+        ahead = [self._batches.get(number, ()) for number in exit.unbegun]
+        unbegun = [self._open.pop(work.key) for work in chain.from_iterable(ahead)]
         orphans = list(self._open.values()) if self._warmup is None else []
         self._warmup = None
         self._memory = ()
@@ -615,7 +625,7 @@ class Instance:
             self._move(WorkerEvent.EXITED)
             self._metrics.leave()
             self._ended.set()
-            self._owner.instance_lost(self, orphans, "the model was unloaded")
+            self._owner.instance_lost(self, orphans, unbegun, "the model was unloaded")
             return
         self.deaths += 1
         self.cause, self.reason = self._tell(exit)
@@ -628,7 +638,7 @@ class Instance:
                 self._awaited.set_exception(self._failure or InternalError(self.reason))
                 self._awaited.exception()  # whoever waits may be cancelled and never look
             return
-        self._restart(orphans)
+        self._restart(orphans, unbegun)
 
     def _tell(self, exit: Exit) -> tuple[str, str]:
         """Why the worker ended, for clients and for operators: a model's last words may tell of its
@@ -641,7 +651,7 @@ class Instance:
             return cause, cause
         return cause, f"{cause}; its last words: " + " | ".join(exit.last_words[-5:])
 
-    def _restart(self, orphans: list[Work]) -> None:
+    def _restart(self, orphans: list[Work], unbegun: list[Work]) -> None:
         now = time.monotonic()
         delay = self._restarts.ended(now)
         if delay is None:
@@ -659,4 +669,4 @@ class Instance:
             self.restart_at = now + delay
             log.error("%s; it is started again in %g seconds", self.reason, delay)
             self._timer = asyncio.get_running_loop().call_later(delay, self._spawn)
-        self._owner.instance_lost(self, orphans, self.cause)
+        self._owner.instance_lost(self, orphans, unbegun, self.cause)

@@ -2,8 +2,9 @@
 
 The pool is the scheduler's Runner. It sends an instance one batch at a time, and one more ahead
 when the scheduler says that this batch cannot grow, so that an instance does not idle between
-batches. What was sent ahead is taken back when another instance is idle, or one of its clients
-gone. An instance that executes several batches at once is sent as many, and nothing ahead.
+batches; several more where each request runs alone. What was sent ahead is taken back when another
+instance is idle, or one of its clients gone. An instance that executes several batches at once is
+sent as many, and nothing ahead.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 #: A request whose workers died this often is not tried again: it may be what kills them.
 MOST_DEATHS = 2
 
+#: How many requests an instance is sent ahead where each runs alone. For a small model a request
+#: costs less than having its worker fall asleep and woken again.
+MOST_AHEAD = 8
+
 #: How often it is looked whether an instance that leaves has answered everything (seconds).
 _LOOK_SECS = 0.02
 
@@ -42,6 +47,11 @@ _STOP_TIMEOUT = 10.0
 
 class Feeder(Protocol):
     """The scheduler, as the pool needs it."""
+
+    @property
+    def batches(self) -> bool:
+        """Whether requests run together; if not, each is a batch."""
+        ...
 
     def pump(self) -> None:
         """Look whether something can run now."""
@@ -105,6 +115,8 @@ class Pool:
         Raises the first StatusError; the caller stops the pool then.
         """
         self._feeder = feeder
+        if not feeder.batches:
+            self._standing.most_ahead = MOST_AHEAD
         first, *others = self.instances
         try:
             async with asyncio.TaskGroup() as group:
@@ -180,7 +192,7 @@ class Pool:
                 reason = f"model instance '{instance.name}' was taken out of service"
                 self.watcher.instance_lost(instance, reason)
         for instance in [one for one in self._standing.ahead if one in instances]:
-            self._take_back(instance)
+            self._take_back(instance, everything=True)
         self._standing.remove(instances)
         if self.turns is not None:
             for instance in instances:
@@ -249,6 +261,11 @@ class Pool:
         """
         return len(self._standing.spare) if self.turns is None else 0
 
+    @property
+    def waiting(self) -> int:
+        """Requests that were sent ahead and have not begun, as far as their workers have said."""
+        return sum(instance.requests_ahead for instance in self._standing.ahead)
+
     def admits(self) -> bool:
         """Whether a batch may run on an idle instance now; if not, the feeder is told when."""
         if self.turns is None:
@@ -275,11 +292,11 @@ class Pool:
         if self._granted:
             instance = self._granted.pop()
         else:
-            instance = standing.spare[0] if ahead else standing.next_idle()
+            instance = standing.next_spare() if ahead else standing.next_idle()
         if not self._send(instance, batch, ahead):
             return
         if ahead:
-            standing.sent_ahead()
+            standing.sent_ahead(instance)
         else:
             standing.sent(instance)
 
@@ -315,8 +332,8 @@ class Pool:
     def cancel(self, work: Work) -> None:
         """The client has gone: have the request back if it has not begun, or tell its worker."""
         for instance in self._standing.ahead:
-            if instance.is_newest(work):
-                if self._take_back(instance) and self._feeder is not None:
+            if instance.is_ahead(work):
+                if self._take_back(instance, everything=True) and self._feeder is not None:
                     self._feeder.pump()
                 break
         for instance in self.instances:
@@ -351,14 +368,20 @@ class Pool:
             for instance in instances:
                 self.turns.leave(instance)
 
-    def _take_back(self, instance: Instance) -> bool:
-        """Have a batch back that was sent ahead; False when the worker has begun it."""
-        batch = instance.take_back()
-        if not batch:
+    def _take_back(self, instance: Instance, *, everything: bool = False) -> bool:
+        """Have the oldest batch back that was sent ahead, or all of them, which keeps their order;
+        False when the worker has begun them.
+        """
+        taken: list[Work] = []
+        while batch := instance.take_back():
+            taken += batch
+            if not everything:
+                break
+        if not taken:
             return False
         self._standing.taken_back(instance)
         assert self._feeder is not None
-        for work in reversed(batch):
+        for work in reversed(taken):
             if work.cancelled:
                 self._losses.lost(work, "")
             else:
@@ -400,12 +423,14 @@ class Pool:
     def instance_waits(self, instance: Instance) -> None:
         """What it executes waits for another model: others take what it was sent ahead."""
         standing = self._standing
-        taken = instance in standing.ahead and self._take_back(instance)
+        taken = instance in standing.ahead and self._take_back(instance, everything=True)
         standing.waits(instance)
         if taken:
             self._feed()
 
-    def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
+    def instance_lost(
+        self, instance: Instance, orphans: list[Work], unbegun: list[Work], reason: str
+    ) -> None:
         """A worker is gone: run its requests again where that is safe, answer them where not."""
         if self.turns is not None:
             if instance in self._granted:
@@ -416,9 +441,14 @@ class Pool:
         self._standing.remove((instance,))
         if self.watcher is not None:
             self.watcher.instance_lost(instance, reason)
+        crashed = instance.state is not WorkerState.EXITED
+        for work in reversed(unbegun):
+            if crashed and not work.cancelled and self._feeder is not None:
+                self._feeder.enqueue_first(work)
+            else:
+                self._losses.lost(work, reason)
         for work in reversed(orphans):
             work.deaths += 1
-            crashed = instance.state is not WorkerState.EXITED
             again = crashed and instance.pure and not work.responses and not work.cancelled
             again = again and work.step is None  # else what it goes on from is gone
             if again and work.deaths < MOST_DEATHS and self._feeder is not None:

@@ -67,10 +67,14 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a worker's process ended: its status (negative: the signal) and its last words."""
+    """How a worker's process ended: its status (negative: the signal) and its last words.
+
+    `unbegun` are the batches that were sent ahead and that it had not begun.
+    """
 
     status: int
     last_words: list[str]
+    unbegun: Sequence[int] = ()
 
     def __str__(self) -> str:
         if self.status < 0:
@@ -296,8 +300,9 @@ class WorkerProcess:
             self._channel.drain()
         except Exception:  # the supervision loop: its last message may be cut off
             log.exception("worker '%s' has left a message that cannot be read", self.name)
+        unbegun = list(iter(self.take_back, None))
         self._clean_up()
-        self._on_exit(Exit(status, self._readers[1].tail))
+        self._on_exit(Exit(status, self._readers[1].tail, unbegun))
 
     def _reap(self, process: subprocess.Popen[bytes]) -> int:
         """End what is left of the process and its family; returns its status."""

@@ -1,11 +1,12 @@
 """Which instances can take a batch, and in which order they are asked.
 
-      idle ──sent as many as it executes──> spare ──sent one more──> ahead
-        ^                                     │ ^                      │
-        └──────────────── freed ──────────────┘ └── freed, taken back ─┘
+      idle ──sent as many as it executes──> spare ──sent more──> ahead
+        ^                                     │ ^                  │
+        └──────────────── freed ──────────────┘ └─ freed, taken back ─┘
 
-A spare one whose model calls another stands aside until it is freed: it may take long.
-An instance that executes several batches at once is idle until it has as many, then stands nowhere.
+An instance that was sent less ahead than it may be is `spare` and `ahead` at once. One that
+executes several batches at once is idle until it has as many, then stands nowhere. Nothing is sent
+ahead to one whose batch waits for another model (`waiting`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ class Standing:
 
     def __init__(self, *, one_at_a_time: bool) -> None:
         self._one_at_a_time = one_at_a_time
+        #: How many batches an instance may be sent beyond the one that it executes.
+        self.most_ahead = 1
         #: Those that would begin a batch at once.
         self.idle: list[Instance] = []
-        #: Those that are busy with one batch, and may be sent one more ahead.
+        #: Those that are busy with one batch, and may be sent more ahead.
         self.spare: list[Instance] = []
-        #: Those that were sent a batch ahead, the one that has had it longest first.
+        #: Those that were sent batches ahead, the one that has had them longest first.
         self.ahead: list[Instance] = []
         #: Those that are busy for as long as another model takes: nothing is sent ahead to them.
         self.waiting: list[Instance] = []
@@ -48,14 +51,20 @@ class Standing:
         self.idle.remove(instance)
         self.spare.append(instance)
 
-    def sent_ahead(self) -> None:
-        """The first that had room to spare was sent a batch ahead."""
-        self.ahead.append(self.spare.pop(0))
+    def next_spare(self) -> Instance:
+        """Which busy instance is sent the next batch ahead: the one that has the least to do."""
+        return self.spare[0] if len(self.spare) == 1 else min(self.spare, key=_load)
+
+    def sent_ahead(self, instance: Instance) -> None:
+        """One that had room to spare was sent a batch ahead."""
+        if instance not in self.ahead:
+            self.ahead.append(instance)
+        if instance.load > self.most_ahead:
+            self.spare.remove(instance)
 
     def taken_back(self, instance: Instance) -> None:
-        """What it was sent ahead is here again."""
-        self.ahead.remove(instance)
-        self.spare.append(instance)
+        """What it was sent ahead is here again, or a part of it."""
+        self._settle(instance)
 
     def waits(self, instance: Instance) -> None:
         """Its only batch waits for another model."""
@@ -68,11 +77,19 @@ class Standing:
         if self._executes_several(instance):
             if instance not in self.idle:
                 self.idle.append(instance)
-        elif instance.load == 0:
-            (self.waiting if instance in self.waiting else self.spare).remove(instance)
+            return
+        if instance in self.waiting:
+            self.waiting.remove(instance)
+        self._settle(instance)
+        if instance.load == 0:
+            self.spare.remove(instance)
             self.idle.append(instance)
-        else:
+
+    def _settle(self, instance: Instance) -> None:
+        """A busy instance has room again, and perhaps nothing more ahead."""
+        if instance.load <= 1 and instance in self.ahead:
             self.ahead.remove(instance)
+        if instance not in self.spare:
             self.spare.append(instance)
 
     def remove(self, instances: Collection[Instance]) -> None:

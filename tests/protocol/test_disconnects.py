@@ -178,7 +178,7 @@ def test_a_step_that_waits_is_dropped_when_the_ensembles_client_goes(
     with closing(send(server, "first")) as first:
         server.wait_for_line("running first")
         leaving = [send(server, f"leaving{number}", 50_000, "pipeline") for number in range(3)]
-        eventually(lambda: pending(server) == 2, "one step was sent ahead and two wait")
+        eventually(lambda: pending(server) == 3, "three steps wait")
         for connection in leaving:
             vanish(connection)
         eventually(lambda: cancelled(server) == 3, "all three are counted as cancelled")
@@ -196,10 +196,9 @@ def test_a_request_that_waits_is_dropped_when_its_client_goes(
 ) -> None:
     with closing(send(server, "first")) as first:
         server.wait_for_line("running first")
-        # The worker is sent one of these ahead of time, which is taken back; the others wait in the
-        # queue.
+        # The worker is sent these ahead of time, and they are taken back.
         leaving = [send(server, f"leaving{number}", 50_000) for number in range(4)]
-        eventually(lambda: pending(server) == 3, "three requests wait")
+        eventually(lambda: pending(server) == 4, "four requests wait")
         for connection in leaving:
             vanish(connection)
         eventually(lambda: cancelled(server) == 4, "all four are counted as cancelled")
@@ -226,10 +225,9 @@ def test_a_grpc_call_that_is_cancelled_is_dropped_or_told_to_the_model(
     with grpc_stub(server) as stub:
         running = call("running1")
         server.wait_for_line("running running1")
-        # The worker is sent one of these ahead of time, which is taken back; the others wait in the
-        # queue.
+        # The worker is sent these ahead of time, and they are taken back.
         leaving = [call(f"leaving{number}") for number in range(3)]
-        eventually(lambda: pending(server) == 2, "two wait")
+        eventually(lambda: pending(server) == 3, "three wait")
         for waiting in leaving:
             waiting.cancel()
         eventually(lambda: cancelled(server) == 3, "they are counted as cancelled")
@@ -256,13 +254,13 @@ def test_a_grpc_deadline_drops_a_request_that_waits(server: RunningServer, gate:
     with grpc_stub(server) as stub:
         first = stub.ModelInfer.future(gated("first"), timeout=TIMEOUT)
         server.wait_for_line("running first")
-        # The worker is sent one ahead of time; the others wait in the queue.
+        # The worker is sent these ahead of time.
         waiting = [stub.ModelInfer.future(gated(f"late{n}"), timeout=1.0) for n in range(3)]
-        eventually(lambda: pending(server) == 2, "two wait")
+        eventually(lambda: pending(server) == 3, "three wait")
         for call in waiting:
             assert call.exception(TIMEOUT).code().name == "DEADLINE_EXCEEDED"
         eventually(lambda: pending(server) == 0, "nobody waits")
-        eventually(lambda: cancelled(server) >= 2, "they are counted as cancelled")
+        eventually(lambda: cancelled(server) >= 3, "they are counted as cancelled")
         gate.touch()
         assert first.exception(TIMEOUT) is None
     assert_serves(server, "gated", "IN")
@@ -279,14 +277,14 @@ def test_a_stream_that_is_cancelled_drops_its_requests_or_tells_the_model(
     server: RunningServer, gate: Path
 ) -> None:
     with grpc_stub(server) as stub:
-        # One runs, and the worker is sent one ahead of time; the others wait in the queue.
+        # One runs, and the worker is sent the others ahead of time.
         requests = [gated("running1"), *(gated(f"leaving{number}") for number in range(3))]
         call = stub.ModelStreamInfer(iter(requests), timeout=TIMEOUT)
         server.wait_for_line("running running1")
-        eventually(lambda: pending(server) == 2, "two wait")
+        eventually(lambda: pending(server) == 3, "three wait")
         call.cancel()
         server.wait_for_line("cancelled running1")
-        eventually(lambda: cancelled(server) >= 2, "they are counted as cancelled")
+        eventually(lambda: cancelled(server) >= 3, "they are counted as cancelled")
     gate.touch()
     assert_serves(server, "gated", "IN")
     assert_nothing_leased(server)

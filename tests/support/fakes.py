@@ -144,6 +144,7 @@ class FakeFeeder:
         self.pumps = 0
         self.first: list[Work] = []
         self.failed: list[str] = []
+        self.batches = True
 
     def pump(self) -> None:
         """Something may run."""
@@ -260,10 +261,11 @@ class FakeInstance(Instance):
         return any(work in batch for batch in self.batches[self.concurrency :])
 
     def take_back(self) -> Sequence[Work]:
-        return () if self.has_begun or len(self.batches) < 2 else self.batches.pop()
+        return () if self.has_begun or len(self.batches) < 2 else self.batches.pop(1)
 
-    def is_newest(self, work: Work) -> bool:
-        return bool(self.batches) and work in self.batches[-1]
+    @property
+    def requests_ahead(self) -> int:
+        return sum(map(len, self.batches[1:]))
 
     def finishes(self, *outputs: Tensor, error: StatusError | None = None, which: int = 0) -> None:
         """The oldest batch, or another one, is executed and answered."""
@@ -274,12 +276,14 @@ class FakeInstance(Instance):
 
     def dies(self, state: WorkerState = WorkerState.BACKOFF, reason: str = "it fell over") -> None:
         """The worker is gone, with everything that it had."""
-        orphans = [work for batch in self.batches for work in batch]
+        begun = self.batches if self.has_begun else self.batches[: self.concurrency]
+        orphans = [work for batch in begun for work in batch]
+        unbegun = [work for batch in self.batches[len(begun) :] for work in batch]
         self.batches.clear()
         self.state = state
         self.cause = reason
         self.reason = f"{reason}; its last words: help"
-        self._tells.instance_lost(self, orphans, reason)
+        self._tells.instance_lost(self, orphans, unbegun, reason)
 
     def cancel(self, work: Work) -> bool:
         if not any(work in batch for batch in self.batches):

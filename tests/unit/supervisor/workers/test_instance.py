@@ -76,6 +76,7 @@ class FakeOwner:
         self.ready = 0
         self.freed = self.waits = 0
         self.lost: list[tuple[WorkerState, list[Work], str]] = []
+        self.unbegun: list[Work] = []
         self.batches: list[list[Work]] = []
         self.times: list[int] = []
 
@@ -90,8 +91,11 @@ class FakeOwner:
     def instance_waits(self, instance: Instance) -> None:
         self.waits += 1
 
-    def instance_lost(self, instance: Instance, orphans: list[Work], reason: str) -> None:
+    def instance_lost(
+        self, instance: Instance, orphans: list[Work], unbegun: list[Work], reason: str
+    ) -> None:
         self.lost.append((instance.state, orphans, reason))
+        self.unbegun += unbegun
         self.changed.set()
 
     def responded(self, work: Work, message: messages.Responded) -> None:
@@ -283,8 +287,9 @@ async def test_what_was_sent_ahead_can_be_had_back_while_the_worker_is_busy(
     running, ahead, last = (bench.asker.work(id=name) for name in ("running", "ahead", "last"))
     instance.execute([running])
     instance.execute([ahead], ahead=True)
-    assert instance.is_newest(ahead)
-    assert not instance.is_newest(running)
+    assert instance.is_ahead(ahead)
+    assert not instance.is_ahead(running)
+    assert instance.requests_ahead == 1
 
     assert instance.take_back() == [ahead]
     assert instance.take_back() == ()

@@ -31,6 +31,7 @@ from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.request import InferResponse
 from tritonpy.supervisor.scheduling.scheduler import Seat, SequenceStep, Work
 from tritonpy.supervisor.telemetry.statistics import Duration, MemoryUsage, VersionStatistics
+from tritonpy.supervisor.workers.pool import MOST_AHEAD
 from tritonpy.supervisor.workers.refusals import PATIENCE
 from tritonpy.supervisor.workers.states import WorkerState
 from tritonpy.supervisor.workers.turns import Turns
@@ -239,6 +240,83 @@ async def test_a_batch_is_taken_back_whole_and_in_order_without_whose_client_has
     assert response.error.message == "[request id: 2] Request cancelled"
     assert one.asker.finals[0][2] == "CANCELED"
     assert pool.fakes[0].cancelled == []
+
+
+async def unbatched(bench: Bench) -> FakePool:
+    """A pool whose requests run alone, loaded."""
+    bench.feeder.batches = False
+    await bench.pool.load("{}", bench.feeder)
+    return bench.pool
+
+
+async def test_of_requests_that_run_alone_several_are_sent_ahead(one: Bench) -> None:
+    pool = await unbatched(one)
+    for sent in range(MOST_AHEAD + 1):
+        assert (pool.idle + pool.spare, pool.waiting) == (1, max(0, sent - 1))
+        pool.run([one.asker.work()])
+    assert (pool.idle, pool.spare, pool.waiting) == (0, 0, MOST_AHEAD)
+
+    pool.fakes[0].finishes()
+
+    assert (pool.idle, pool.spare, pool.waiting) == (0, 1, MOST_AHEAD - 1)
+    for _ in range(MOST_AHEAD):
+        pool.fakes[0].finishes()
+    assert (pool.idle, pool.spare, pool.waiting) == (1, 0, 0)
+
+
+async def test_the_instance_that_has_the_least_to_do_is_sent_the_next_one_ahead(two: Bench) -> None:
+    pool = await unbatched(two)
+    for _ in range(6):
+        pool.run([two.asker.work()])
+    assert [fake.load for fake in pool.fakes] == [3, 3]
+
+
+async def test_an_instance_that_becomes_idle_is_given_what_another_was_sent_ahead(
+    two: Bench,
+) -> None:
+    pool = await unbatched(two)
+    works = [two.asker.work() for _ in range(6)]
+    for work in works:
+        pool.run([work])
+    slow, fast = pool.fakes
+    given = [batch[0] for batch in slow.batches]
+    while fast.load:
+        fast.finishes()
+
+    assert two.feeder.first == given[:0:-1]  # one after the other, the oldest first
+    assert (slow.load, pool.idle, pool.spare) == (1, 1, 1)
+
+
+async def test_a_cancellation_takes_all_back_that_was_sent_ahead_so_that_the_order_stays(
+    one: Bench,
+) -> None:
+    pool = await unbatched(one)
+    works = [one.asker.work() for _ in range(5)]
+    for work in works:
+        pool.run([work])
+    works[2].cancelled = True
+
+    pool.cancel(works[2])
+
+    assert one.feeder.first == [works[1], works[3], works[4]]
+    assert (pool.fakes[0].load, pool.spare, pool.waiting) == (1, 1, 0)
+
+
+async def test_what_a_lost_worker_had_not_begun_runs_again_whatever_the_backend_is(
+    one: Bench,
+) -> None:
+    pool = await unbatched(one)
+    pool.fakes[0].is_pure = False
+    works = [one.asker.work() for _ in range(4)]
+    for work in works:
+        pool.run([work])
+    works[3].cancelled = True
+
+    pool.fakes[0].dies()
+
+    assert one.feeder.first == works[1:3]
+    assert [work.deaths for work in works] == [1, 0, 0, 0]
+    assert len(one.asker.responses) == 2
 
 
 async def test_a_cancellation_of_what_runs_leaves_alone_what_was_sent_ahead(one: Bench) -> None:
