@@ -351,7 +351,7 @@ _NEWER["grpc streams: goes on after errors"] = Difference(
     ),
 )
 _NEWER |= {
-    f"decoupled: {case}": Difference(
+    case: Difference(
         Kind.NEWER,
         _NAMED,
         replaced=(
@@ -360,11 +360,14 @@ _NEWER |= {
         ),
     )
     for case in (
-        "none with an empty end",
-        "three with an empty end",
-        "fail in the middle",
-        "fail in the middle with an empty end",
-        "an ordinary model with an error",
+        "decoupled: none with an empty end",
+        "decoupled: three with an empty end",
+        "decoupled: fail in the middle",
+        "decoupled: fail in the middle with an empty end",
+        "decoupled: an ordinary model with an error",
+        "decoupled senders: end with an error",
+        "decoupled senders: send an error first",
+        "coroutines: three, decoupled",
     )
 }
 
@@ -533,6 +536,7 @@ _DECIDED = {
             "python: gRPC raise",
             "generate: generate raising",
             "generate: generate_stream raising",
+            "coroutines: raise",
         )
     },
     **{

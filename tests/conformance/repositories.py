@@ -72,6 +72,16 @@ def backend(repository: Path) -> None:
     write_model(repository, "counted_responses", "decoupled", config(*number, decoupled))
 
 
+def senders(repository: Path) -> None:
+    """Python models that answer by senders, and from coroutines, decoupled and not."""
+    texts = ["IN INT32 1"], ["OUT BYTES -1"]
+    decoupled = "model_transaction_policy { decoupled: true }"
+    for name, source in (("once", "senders"), ("awaited", "awaited")):
+        write_model(repository, name, source, config(*texts))
+    for name, source in (("many", "senders"), ("awaited_many", "awaited")):
+        write_model(repository, name, source, config(*texts, decoupled))
+
+
 def control(repository: Path) -> None:
     """Models for load and unload calls: good ones, and all kinds of broken ones."""
     for name in ("good", "other"):
@@ -371,5 +381,6 @@ REPOSITORIES: dict[str, Callable[[Path], None]] = {
         shaped,
         python_based,
         environments,
+        senders,
     )
 }

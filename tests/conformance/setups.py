@@ -32,5 +32,6 @@ CACHED = Setup(
 )
 ENSEMBLES = Setup("ensembles", ("--model-control-mode=explicit",))
 SHAPED = Setup("shaped")
+SENDERS = Setup("senders")
 BACKENDS = Setup("python_based", ("--model-control-mode=explicit",), ("models",), "backends")
 ENVIRONMENTS = Setup("environments", ("--model-control-mode=explicit",))
