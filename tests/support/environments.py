@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -109,22 +111,28 @@ def worker_wheels() -> Path:
     caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     names = [f"{name}>={oldest}" for name, oldest in sorted(NEEDED.items())]
     folder = Path(caches, "tritonpy-tests", "worker-wheels")
-    for version in foreign():
-        mark = folder / f"complete-{version}-{zlib.crc32(' '.join(names).encode()):x}"
-        if mark.exists():
-            continue
-        wanted = ("--python-version", version, "--only-binary", ":all:", "--no-deps")
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", *wanted, "--dest", str(folder), *names],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=110,
-        )
-        if done.returncode:
-            pytest.skip(f"wheels for Python {version} cannot be fetched: {done.stderr[-500:]}")
-        mark.touch()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes of tests may want them at once
+        for version in foreign():
+            mark = folder / f"complete-{version}-{zlib.crc32(' '.join(names).encode()):x}"
+            if not mark.exists():
+                _fetch(folder, version, names)
+                mark.touch()
     return folder
+
+
+def _fetch(folder: Path, version: str, names: Sequence[str]) -> None:
+    wanted = ("--python-version", version, "--only-binary", ":all:", "--no-deps")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", *wanted, "--dest", str(folder), *names],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    if done.returncode:
+        pytest.skip(f"wheels for Python {version} cannot be fetched: {done.stderr[-500:]}")
 
 
 def kept(cache: Path, kind: str) -> list[Path]:

@@ -14,6 +14,7 @@ from support.surroundings import real_surroundings
 from tritonpy.ipc.errors import InternalError
 from tritonpy.supervisor.environments import archive as archive_module
 from tritonpy.supervisor.environments.environments import Environments
+from tritonpy.supervisor.environments.interpreter import Interpreter
 from tritonpy.supervisor.environments.place import Kind, Place
 from tritonpy.supervisor.environments.programs import Programs
 from tritonpy.supervisor.settings import EnvironmentSettings
@@ -27,6 +28,7 @@ class Bench:
     def __init__(self, path: Path, made: Environments) -> None:
         self.path = path
         self.cache = path / "cache"
+        self.wheels = path / "wheels"
         self.made = made
 
     def place(self, kind: Kind, path: Path) -> Place:
@@ -54,7 +56,9 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    settings = EnvironmentSettings(cache_directory=str(tmp_path / "cache"))
+    settings = EnvironmentSettings(
+        cache_directory=str(tmp_path / "cache"), worker_wheels=str(tmp_path / "wheels")
+    )
     with real_surroundings() as surroundings:
         made = Environments(settings, surroundings)
         yield Bench(tmp_path, made)
@@ -162,6 +166,22 @@ async def test_a_python_that_is_too_old_or_broken_is_told_with_the_model(bench: 
         f"the execution environment '{folder}' of model 'm' cannot be used: its "
         f"'{folder}/bin/python' cannot be run: it ended with status 1: it said nothing"
     )
+
+
+async def test_what_a_worker_lacks_and_cannot_have_is_told_with_what_pip_said(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Interpreter, "is_like_ours", False)
+    bench.wheels.mkdir()
+
+    with pytest.raises(InternalError) as caught:
+        await bench.made.prepare(bench.place(Kind.FOLDER, bench.folder()))
+
+    told = caught.value.message
+    assert "needs there (msgspec, numpy, ml-dtypes for Python 3." in told
+    assert "No matching distribution found for msgspec" in told
+    assert "--worker-wheels names a folder" in told
+    assert bench.in_cache() == set()
 
 
 async def test_an_environment_that_has_all_that_a_worker_needs_is_given_nothing(
