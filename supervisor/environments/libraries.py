@@ -70,8 +70,10 @@ def pip_of(interpreter: Interpreter, python: str) -> list[str]:
 def install_arguments(names: Sequence[str], folder: str, wheels: str) -> list[str]:
     """What pip is told to put packages into a folder; from the folder `wheels` alone, if named."""
     offline = ["--no-index", "--find-links", wheels] if wheels else []
+    # Python compiles what a worker imports, which is a small part of numpy.
+    how = ("--no-deps", "--only-binary", ":all:", "--no-compile", "--target", folder)
     return [
-        *("install", "--no-deps", "--only-binary", ":all:", "--target", folder, *offline),
+        *("install", *how, *offline),
         *(f"{name}>={NEEDED[name]}" for name in names),
     ]
 
