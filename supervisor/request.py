@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
+
+from msgspec import Struct, field
 
 from ..ipc.errors import StatusError
 from ..ipc.messages import Parameter
@@ -194,8 +195,7 @@ class ShadowCount(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class RequestedOutput:
+class RequestedOutput(Struct):
     """An output that the client asked for.
 
     `classification` is how many classes, 0 for none; `place` where in a client's region the output
@@ -207,8 +207,7 @@ class RequestedOutput:
     place: ClientPlace | None = None
 
 
-@dataclass(slots=True, eq=False)
-class InferRequest:
+class InferRequest(Struct, eq=False):
     """One inference request.
 
     `version` is None for the latest ready one. `outputs` is empty when the client wants all of
@@ -219,20 +218,20 @@ class InferRequest:
     model: str
     version: int | None
     inputs: list[Tensor]
-    outputs: list[RequestedOutput] = field(default_factory=list[RequestedOutput])
+    outputs: list[RequestedOutput] = []
     id: str = ""
-    parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
+    parameters: dict[str, Parameter] = {}
     correlation_id: int | str = 0
     flags: int = 0
     priority: int = 0
     timeout_us: int = 0
-    leases: list[Hold] = field(default_factory=list[Hold])
+    leases: list[Hold] = []
     #: The clients' regions that tensors are in; `leases` has them too.
-    regions: list[RegionUse] = field(default_factory=list[RegionUse])
+    regions: list[RegionUse] = []
     #: The spans of other models' arenas that tensors are in; `leases` has them too.
-    loans: list[Loan] = field(default_factory=list[Loan])
+    loans: list[Loan] = []
     #: The inputs that somebody else reads as well: no model may scribble on them.
-    shared: list[str] = field(default_factory=list[str])
+    shared: list[str] = []
     received_ns: int = field(default_factory=time.monotonic_ns)
     #: The call of a model that it answers, directly or as a step of an ensemble; None for others.
     call: object = None
@@ -245,7 +244,7 @@ class InferRequest:
     #: Rows of the batch dimension, 1 where the model does not batch. Set by the data plane.
     batch_size: int = 1
     #: The names that the worker is told, in order. Set by the data plane.
-    wanted: list[str] = field(default_factory=list[str])
+    wanted: list[str] = []
     #: Equal for requests that may share a batch. Set by the data plane.
     signature: object = None
 
@@ -259,8 +258,7 @@ class InferRequest:
         return log_prefix(self.id)
 
 
-@dataclass(slots=True, eq=False)
-class InferResponse:
+class InferResponse(Struct, eq=False):
     """One response. Its tensors' data are memoryviews that keep their memory alive by themselves,
     or the places in clients' regions where the worker has written them.
 
@@ -271,8 +269,8 @@ class InferResponse:
     model: str
     version: int
     id: str
-    outputs: list[Tensor] = field(default_factory=list[Tensor])
-    parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
+    outputs: list[Tensor] = []
+    parameters: dict[str, Parameter] = {}
     error: StatusError | None = None
     final: bool = True
     #: Somebody else reads the outputs as well, and goes on when this was delivered.

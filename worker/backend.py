@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy.typing as npt
+from msgspec import Struct
 
 from ..ipc.errors import StatusError
 from ..ipc.messages import Instance, Parameter
@@ -50,21 +51,19 @@ class Model:
         return None if value is None else str(value.get("string_value", ""))
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct):
     """What a backend answers to one request: outputs in order, or an error.
 
     A `deliberate` error is one that the model made for this request, rather than its failure.
     """
 
-    outputs: dict[str, Array] = field(default_factory=dict[str, Array])
-    parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
+    outputs: dict[str, Array] = {}
+    parameters: dict[str, Parameter] = {}
     error: StatusError | None = None
     deliberate: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(Struct, eq=False):
     """One inference request as a backend sees it.
 
     `inputs` are numpy arrays in the client's order, BYTES as object arrays of bytes, BF16 as

@@ -70,6 +70,8 @@ class Inbox:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._has_leader = False
+        #: How many threads wait for the leader, or for the lead.
+        self._followers = 0
         self._closed = False
         self._work: deque[Work] = deque()
         self._open: set[int] = set()
@@ -88,15 +90,18 @@ class Inbox:
         With `only_messages` nobody may `add` anything meanwhile: a system call less.
         """
         work = self._work
-        if not work:
+        while not work:
             channel = self._channel
             receive = channel.receive if only_messages else channel.receive_unless_woken
-            self._wait(lambda: bool(work), receive)
+            self._take_turn(self._has_work, receive)
         return work.popleft()
+
+    def _has_work(self) -> bool:
+        return bool(self._work)
 
     def add(self, work: Work) -> None:
         """Give the main loop something to do that no message has brought; from any thread."""
-        with self._changed:
+        with self._lock:
             self._work.append(work)
             self.wake()
 
@@ -105,36 +110,49 @@ class Inbox:
 
         Raises UnavailableError when the inbox is closed.
         """
-        self._wait(condition, self._channel.receive_unless_woken)
+        while self._take_turn(condition, self._channel.receive_unless_woken):
+            pass
 
-    def _wait(self, condition: Callable[[], bool], receive: Callable[[], ToWorker | None]) -> None:
-        while True:
-            with self._changed:
-                while not condition():
-                    if self._closed:
-                        raise UnavailableError("the model is being unloaded")
-                    if not self._has_leader:
-                        self._has_leader = True
-                        break
-                    self._changed.wait()
-                else:
-                    return
-            self._receive_one(receive)
+    def _take_turn(
+        self, condition: Callable[[], bool], receive: Callable[[], ToWorker | None]
+    ) -> bool:
+        """Wait until the condition holds (False), or until this thread has led: then ask again."""
+        with self._lock:
+            while not condition():
+                if self._closed:
+                    raise UnavailableError("the model is being unloaded")
+                if not self._has_leader:
+                    self._has_leader = True
+                    break
+                self._follow()
+            else:
+                return False
+        self._receive_one(receive)
+        return True
+
+    def _follow(self) -> None:
+        """Wait for a change; called with the lock."""
+        self._followers += 1
+        try:
+            self._changed.wait()
+        finally:
+            self._followers -= 1
 
     def wake(self) -> None:
         """Have every waiting thread ask its condition again: something else than a message came."""
-        with self._changed:
+        with self._lock:
             if self._has_leader:
                 self._channel.wake()
-            self._changed.notify_all()
+            if self._followers:
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Stop receiving: who waits now or later gets an error. The channel may be closed then."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self.wake()
             while self._has_leader:
-                self._changed.wait()
+                self._follow()
 
     def is_open(self, key: int) -> bool:
         """Whether the request may still be answered."""
@@ -142,7 +160,7 @@ class Inbox:
 
     def is_cancelled(self, key: int) -> bool:
         """Whether the client of this request has gone, as far as anybody has said until now."""
-        with self._changed:
+        with self._lock:
             if self._has_leader or self._closed:
                 return key in self._cancelled
             self._has_leader = True
@@ -181,11 +199,17 @@ class Inbox:
             self._step_down()
 
     def _step_down(self) -> None:
-        with self._changed:
+        with self._lock:
             self._has_leader = False
-            self._changed.notify_all()
+            if self._followers:
+                self._changed.notify_all()
 
     def _file(self, message: ToWorker) -> None:
+        if isinstance(message, Execute):
+            with self._lock:
+                self._open.update([each.key for each in message.requests if not each.null])
+                self._work.append(message)
+            return
         if isinstance(message, Release):
             self._on_release(message.offsets)
             return
@@ -195,14 +219,12 @@ class Inbox:
         if isinstance(message, AttachArena):
             self.on_arena(message)
             return
-        with self._changed:
+        with self._lock:
             if isinstance(message, Cancel):
                 # A late one names a request that is answered: nobody would ever forget it.
                 self._cancelled.update(self._open.intersection(message.keys))
-                return
-            if isinstance(message, Execute):
-                self._open.update([each.key for each in message.requests if not each.null])
-            self._work.append(message)
+            else:
+                self._work.append(message)
 
 
 def _nothing(_message: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..ipc import messages
 from ..ipc.channel import WorkerChannel
@@ -59,6 +59,8 @@ class Worker:
         #: What the process took before its backend saw the model.
         self._taken: usage.Taken = {}
         self._instance: Instance | None = None
+        #: Called when the model is loaded, before the supervisor is told.
+        self.on_loaded: Callable[[], None] = _nothing
 
     def run(self) -> None:
         """Say that we are up, then serve the supervisor until it says stop or a load fails.
@@ -187,6 +189,7 @@ class Worker:
         self._instance = Instance(model, backend, self._memory, self._inbox, self._channel)
         backend.load(model)
         self._memory.device_inputs = backend.takes_device_tensors
+        self.on_loaded()
         memory = usage.growth(self._taken, usage.taken(model.instance))
         asks = isinstance(backend, RequestBackend) and backend.readiness is not None
         self._channel.send(Loaded(backend.pure, memory, backend.concurrency, asks))
@@ -215,6 +218,10 @@ class Worker:
             except FAILURES as error:
                 log.error("finalizing the model failed", exc_info=error)
         self._channel.send(Stopped())
+
+
+def _nothing() -> None:
+    """What is done about a loaded model where nobody wants more."""
 
 
 def _model(message: Describe | Load) -> Model:

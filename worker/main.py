@@ -10,6 +10,7 @@ this is.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -62,8 +63,18 @@ def _run(inherited: int, lifeline: int) -> None:
     with socket.socket(fileno=lifeline) as connection:
         connection.setblocking(True)
         connection.set_inheritable(False)
-        Worker(channel, DescriptorInbox(connection)).run()
+        worker = Worker(channel, DescriptorInbox(connection))
+        worker.on_loaded = _set_apart_what_is_loaded
+        worker.run()
     channel.close()
+
+
+def _set_apart_what_is_loaded() -> None:
+    """Have the garbage collector never look at libraries and model again, which live as long as the
+    process: each full look at them takes several batches' time.
+    """
+    gc.collect()  # what is garbage already would be kept too
+    gc.freeze()
 
 
 def _flush() -> None:

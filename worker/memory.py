@@ -123,16 +123,16 @@ class Memory:
                 failure = InvalidArgumentError(error.about(tensor.name, model, request_id))
                 failure.unread = not error.brief
                 raise failure from None
-        try:
-            array: Array = np.frombuffer(view, numpy_dtype(tensor.datatype)).reshape(tensor.shape)
-        except ValueError:
+        if len(view) != expected_byte_size(tensor.datatype, tensor.shape):
             raise InvalidArgumentError(
                 f"input '{tensor.name}' for model '{model}' has {len(view)} bytes, which is not "
                 f"what {tensor.datatype} {list(tensor.shape)} takes"
-            ) from None
+            )
         if others and self.writable_inputs:
-            return array.copy()  # of what is in a message, which is immutable, there is little
-        return array
+            view = memoryview(
+                bytearray(view)
+            )  # of what is in a message, which is immutable, there is little
+        return np.ndarray(tensor.shape, numpy_dtype(tensor.datatype), view)
 
     def lent(self, tensor: Tensor, on_returned: Callable[[], None], *, shared: bool) -> Array:
         """An output of another model as an array, in place where it lies in that model's arena.

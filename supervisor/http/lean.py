@@ -68,7 +68,7 @@ class State(Enum):
 
 
 #: When a client may send on, however much it has sent before.
-_READING = frozenset({State.IDLE, State.BODY, State.DOCUMENT, State.ARRIVING, State.REFUSED})
+_READING = (State.IDLE, State.BODY, State.DOCUMENT, State.ARRIVING, State.REFUSED)
 
 
 class Ends(AbstractAccessLogger):
@@ -332,13 +332,13 @@ class LeanConnection(Connection):
 
     def _bound_unread(self) -> None:
         """Have a client wait that sends on while it is not its turn."""
-        transport = self.transport
-        if transport is None or self._state is State.GIVEN:
+        transport, state = self.transport, self._state
+        if transport is None or state is State.GIVEN:
             return
-        if self._state in (State.RUNNING, State.SENDING, State.LENT):
+        if state is State.RUNNING or state is State.SENDING or state is State.LENT:
             if len(self._received) > _MOST_UNREAD_BYTES:
                 _pause(transport)
-        elif self._state in _READING and not transport.is_reading():
+        elif state in _READING and not transport.is_reading():
             transport.resume_reading()
 
 

@@ -14,10 +14,11 @@ from ..access import Access, Peer
 from ..forwarding import HeaderForwarding
 from ..request import InferResponse
 from . import placing
+from .documents import Documents
 from .filling import Filling, Part
 from .head import Head, Inference, parse
 from .infer import content_headers, infer_error, is_large_document
-from .json_codec import OutputForms, ParsedRequest, decode_request, encode_response
+from .json_codec import OutputForms, ParsedRequest, encode_response
 from .reply import TEXT, Reply, error_reply
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class LeanInfer:
         self._limit = max_input_size
         self._forwarding = forwarding
         self._heads: dict[bytes, Head] = {}
+        self._documents = Documents(max_input_size)
 
     @property
     def is_draining(self) -> bool:
@@ -255,7 +257,7 @@ class LeanInfer:
         """
         model, version, prefix = inference.model, inference.version, b""
         if len(document):
-            parsed = decode_request(document, model, version, self._limit)
+            parsed = self._documents.read(document, model, version)
         else:
             config = self._dataplane.config(model, version)
             parsed, prefix = placing.deduce(config, model, version, behind)

@@ -175,17 +175,20 @@ class Entry:
         """The version that serves, or the latest. Raises NotFoundError or UnavailableError."""
         if self.on_demand and self.latest is None:
             raise UnavailableError(f"model '{self.identifier}' is {ON_DEMAND}, and is not loaded")
-        unknown = f"Request for unknown model: '{self.identifier}'"
         if version is None:
             if self.latest is None:
-                raise NotFoundError(f"{unknown} has no available versions")
+                raise NotFoundError(f"{self._unknown} has no available versions")
             return self.latest
         found = self.versions.get(version)
         if found is None:
-            raise NotFoundError(f"{unknown} version {version} is not found")
+            raise NotFoundError(f"{self._unknown} version {version} is not found")
         if found.served is None or found.state is not VersionState.READY:
-            raise UnavailableError(f"{unknown} version {version} is not at ready state")
+            raise UnavailableError(f"{self._unknown} version {version} is not at ready state")
         return found.served
+
+    @property
+    def _unknown(self) -> str:
+        return f"Request for unknown model: '{self.identifier}'"
 
     @property
     def is_ready(self) -> bool:

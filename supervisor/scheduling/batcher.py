@@ -22,14 +22,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from ..config.schema import ModelConfig
 
 #: Far away: what is waited for is an event, an instance that becomes free.
 _NEVER = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True, gc=False):
     """What the batcher needs to know of a queued request.
 
     `signature` is equal for requests that may share a batch: the same inputs, and the same shapes

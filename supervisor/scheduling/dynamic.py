@@ -10,10 +10,13 @@ from collections.abc import Iterator
 
 from ...ipc.errors import CancelledError, StatusError, UnavailableError
 from ..request import FailureReason, InferResponse
-from .batcher import Item, Policy, Take, decide
+from .batcher import Item, LookAgain, Policy, Take, decide
 from .ordering import Ordering
 from .queue import QueueRules, RequestQueue
 from .scheduler import Runner, Work
+
+#: What is decided for a model that does not batch.
+_ALONE = Take(1)
 
 
 class DynamicScheduler:
@@ -93,13 +96,14 @@ class DynamicScheduler:
 
     def pump(self) -> None:
         """Send batches as long as there are requests and instances that can take them."""
-        runner, queue = self._runner, self._queue
+        runner, queue, policy = self._runner, self._queue, self._policy
         if queue.next_end_ns() is not None:
             self._expire()
         while queue and (runner.idle or (self._sends_ahead and runner.spare)):
-            decision = decide(
-                self._policy, self._items(), time.monotonic_ns(), idle=runner.idle > 0
-            )
+            decision: Take | LookAgain = _ALONE
+            if policy.batches:
+                idle = runner.idle > 0
+                decision = decide(policy, self._items(), time.monotonic_ns(), idle=idle)
             if not isinstance(decision, Take):
                 self._look_again(decision.at_ns)
                 return

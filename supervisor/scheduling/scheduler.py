@@ -6,8 +6,9 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from ...ipc.tensor import Tensor
 from ..request import FailureReason, InferRequest, InferResponse
@@ -23,8 +24,7 @@ NOT_RESCHEDULED = (
 )
 
 
-@dataclass(slots=True, eq=False)
-class SequenceStep:
+class SequenceStep(Struct, eq=False):
     """What a worker is told of one run of a request, because the request belongs to a sequence.
 
     `slot` names the state that the instance keeps of the sequence, `controls` are inputs beside
@@ -35,11 +35,10 @@ class SequenceStep:
     flags: int
     controls: list[Tensor]
     empty_before: int = 0
-    empty_controls: list[Tensor] = field(default_factory=list[Tensor])
+    empty_controls: list[Tensor] = []
 
 
-@dataclass(slots=True, eq=False)
-class Work:
+class Work(Struct, eq=False):
     """A request on its way through a scheduler and a worker.
 
     Every response, the last of which is final, goes through `answer`, on the event loop.
@@ -51,7 +50,7 @@ class Work:
     #: Who accepted the request: is told before the final response is delivered.
     on_final: Callable[[Work, InferResponse, FailureReason | None], None]
     #: Names the request in messages; unique for the life of the server.
-    key: int = field(default_factory=lambda: next(_keys))
+    key: int = field(default_factory=_keys.__next__)
     enqueued_ns: int = field(default_factory=time.monotonic_ns)
     #: Responses that have left for the client; a request with any is never run again.
     responses: int = 0

@@ -17,13 +17,16 @@ def refusal_of(model: str, version: int, instances: Iterable[Instance]) -> str |
 
     Requests wait for a worker that is about to come back, not for one that keeps crashing.
     """
-    serving = [instance for instance in instances if not instance.recipe.passive]
+    serving: list[Instance] = []
+    for instance in instances:
+        if not instance.recipe.passive:
+            if instance.state is WorkerState.READY:
+                return None
+            serving.append(instance)
     if not serving:
         return (
             f"model '{model}' version {version} has passive instances only, which take no requests"
         )
-    if any(instance.state is WorkerState.READY for instance in serving):
-        return None
     soonest = None
     for instance in serving:
         if instance.state is WorkerState.BACKOFF:

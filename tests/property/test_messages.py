@@ -86,7 +86,7 @@ MESSAGES: dict[type, Strategy] = {
     messages.Cancel: st.builds(messages.Cancel, st.lists(NUMBER)),
     messages.Trim: st.builds(messages.Trim),
     messages.Stop: st.builds(messages.Stop),
-    messages.Started: st.builds(messages.Started, TEXT),
+    messages.Started: st.builds(messages.Started),
     messages.Described: st.builds(messages.Described, TEXT),
     messages.Loaded: st.builds(messages.Loaded, st.booleans(), st.lists(MEMORY, max_size=2)),
     messages.LoadFailed: st.builds(messages.LoadFailed, ERROR),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -171,6 +172,25 @@ def test_a_runtime_directory_that_is_not_there_is_one_line_and_status_1(
     assert server.run(settings(tmp_path)) == 1
 
     assert "no runtime directory" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("handlers")
+def test_the_garbage_collector_is_calm_as_long_as_the_server_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = gc.get_threshold()
+    seen: list[tuple[int, bool]] = []
+
+    async def serve(_settings: Settings, _server: Server) -> int:
+        seen.append((gc.get_threshold()[0], gc.get_freeze_count() > 10_000))
+        return 0
+
+    monkeypatch.setattr(server, "_serve", serve)
+
+    assert server.run(settings(tmp_path)) == 0
+
+    assert seen == [(20_000, True)]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 def test_a_log_that_cannot_be_written_is_one_line_and_status_1(

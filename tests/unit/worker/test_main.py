@@ -192,6 +192,19 @@ def test_what_a_model_starts_does_not_inherit_our_descriptors(
     process.stop()
 
 
+def test_a_loaded_model_is_not_looked_at_by_the_garbage_collector(
+    worker: MakeProcess, model: MakeModel
+) -> None:
+    process = worker()
+    process.start()
+    count = "import gc; print(gc.get_freeze_count() > 10_000, flush=True)"
+    assert isinstance(process.load(model(initialize=count, finalize=count)), Loaded)
+
+    process.stop()
+
+    assert process.ended()[:2] == (0, "False\nTrue\n")
+
+
 def test_a_models_threads_do_not_keep_it(worker: MakeProcess, model: MakeModel) -> None:
     process = worker()
     process.start()

@@ -23,7 +23,7 @@ from unit.supervisor.http.conftest import (
 )
 from unit.supervisor.http.test_lean import TIMEOUT_SECS, Connection, connected, get, infer
 
-from tritonpy.supervisor.http import json_codec, lean_infer
+from tritonpy.supervisor.http import documents, json_codec
 from tritonpy.supervisor.http.infer import InferEndpoint
 from tritonpy.supervisor.http.lean import MOST_BODY_BYTES, LeanConnection
 from tritonpy.supervisor.memory.copies import COPIES
@@ -366,7 +366,7 @@ def test_a_client_that_goes_while_its_document_is_read_is_not_served(
         assert gone.wait(TIMEOUT_SECS)
         return decode(*arguments)
 
-    monkeypatch.setattr(lean_infer, "decode_request", held)
+    monkeypatch.setattr(documents, "decode_request", held)
     lost = LeanConnection.connection_lost
 
     def noted(self: LeanConnection, exc: BaseException | None) -> None:
