@@ -47,18 +47,18 @@ def server(repository: Path) -> Iterator[RunningServer]:
     """In the end it has no more descriptors and not much more memory than in the beginning."""
     models.python_identity(repository, "bystander")
     for name in ("once", "inside"):
-        culprit(repository, name, limits=[EXECUTION, MEMORY])
+        culprit(repository, name, limits=[EXECUTION])
+    culprit(repository, "greedy", limits=[MEMORY])
     culprit(repository, "twin", more="instance_group { count: 2 kind: KIND_CPU }")
     culprit(
         repository,
         "stream",
         STREAM,
-        limits=[EXECUTION, MEMORY],
+        limits=[EXECUTION],
         more="model_transaction_policy { decoupled: true }",
     )
-    culprit(
-        repository, "sequence", batch=1, limits=[EXECUTION, MEMORY], more="sequence_batching { }"
-    )
+    patient = "sequence_batching { max_sequence_idle_microseconds: 60000000 }"
+    culprit(repository, "sequence", batch=1, limits=[EXECUTION], more=patient)
     models.write(repository / "outside" / "config.pbtxt", ENSEMBLE)
     (repository / "outside" / "1").mkdir()
     arguments = ["--model-control-mode=explicit", "--load-model=bystander"]

@@ -12,6 +12,9 @@ from support.clients import eventually, post_json
 from support.culprits import MEMORY, ask, culprit, loaded, parameter
 from support.servers import RunningServer
 
+#: Each of them waits for a model to hang, to be found out, and to come back.
+pytestmark = pytest.mark.slow
+
 INITIALIZE = """
     from deeds import do
 
@@ -72,7 +75,8 @@ def load(server: RunningServer, model: str) -> str:
 def test_a_model_that_fails_to_load_says_why(
     server: RunningServer, repository: Path, unloaded: str, deed: str, reason: str
 ) -> None:
-    culprit(repository, unloaded, INITIALIZE.format(deed=deed), limits=[LIMITED, MEMORY])
+    limits = [LIMITED if "seconds" in reason else MEMORY]
+    culprit(repository, unloaded, INITIALIZE.format(deed=deed), limits=limits)
 
     said = load(server, unloaded)
 

@@ -10,16 +10,19 @@ from support.culprits import ask, is_ready, loaded, refusal, stream, told
 from support.servers import RunningServer
 from tritonclient.utils import InferenceServerException
 
+#: Each of them waits for a model to hang, to be found out, and to come back.
+pytestmark = pytest.mark.slow
+
 #: What is done, and how its end is told: {} is the instance.
 DEADLY = {
     "segfault": "the worker of model instance '{}' was killed by signal SIGSEGV",
     "leave": "the worker of model instance '{}' exited with status 3",
     "wait": (
-        "the worker of model instance '{}' was killed: a request has taken longer than the 1.5 "
+        "the worker of model instance '{}' was killed: a request has taken longer than the 3 "
         "seconds of execution_timeout_secs"
     ),
     "flood": (
-        "the worker of model instance '{}' was killed: a request has taken longer than the 1.5 "
+        "the worker of model instance '{}' was killed: a request has taken longer than the 3 "
         "seconds of execution_timeout_secs"
     ),
 }
@@ -89,3 +92,23 @@ def test_another_instance_answers_while_one_is_dead(server: RunningServer) -> No
         assert is_ready(server, "twin")
         eventually(lambda: len(server.workers("twin")) == 2, "the other one comes back")
         assert len(before & {worker.pid for worker in server.workers("twin")}) == 1
+
+
+def test_a_blocked_instance_without_a_limit_leaves_the_other_one_to_serve(
+    server: RunningServer,
+) -> None:
+    with loaded(server, "twin"), ThreadPoolExecutor(1) as pool:
+        before = server.workers("twin")
+        blocked = pool.submit(refusal, server, "twin", "wait_with_the_gil")
+
+        for number in range(20):
+            assert ask(server, "twin", f"number {number}") == f"number {number}"
+        assert not blocked.done()
+        assert is_ready(server, "twin")
+        # Nobody else will end it, and it does not say which of the two it is.
+        for worker in before:
+            worker.kill()
+
+        message = blocked.result(60)
+        assert message.startswith("503 the request to model 'twin' was lost: ")
+        assert message.endswith("was killed by signal SIGKILL")

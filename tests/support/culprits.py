@@ -167,8 +167,9 @@ def parameter(name: str, value: object) -> str:
     return f'parameters {{ key: "{name}" value {{ string_value: "{value}" }} }}'
 
 
-#: Limits that the deeds exceed soon, and nothing else does.
-EXECUTION = parameter("execution_timeout_secs", 1.5)
+#: Limits that the deeds exceed soon, and nothing else does. A model has one of them, since a busy
+#: machine may take long to fill the memory.
+EXECUTION = parameter("execution_timeout_secs", 3)
 MEMORY = parameter("memory_limit_byte_size", 300 << 20)
 
 
