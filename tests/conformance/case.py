@@ -26,6 +26,8 @@ class Http:
     normalise: Sequence[str] = ()
     #: The real server never answers: the recorder waits for a moment only.
     unanswered: bool = False
+    #: Whom it is sent to: "http", or "metrics".
+    service: str = "http"
 
     def encoded(self) -> bytes:
         """The bytes that are sent."""

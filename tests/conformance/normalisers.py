@@ -22,6 +22,9 @@ _FRAMES = re.compile(
 _NAMES = {_BACKEND_FOLDER: "<backend>/", _FOLDER: "<folder>", _ADDRESS: "<address>"}
 #: Where a document is wrong, this server tells beside the byte also the line and the column.
 _LINE_AND_COLUMN = re.compile(r"( at \d+) \(line \d+, column \d+\)")
+_OWN_METRIC = re.compile(r"(# (HELP|TYPE) )?own_")
+_SERIES = re.compile(r"\{(.*)\}")
+_LABEL = re.compile(r'\w+="(?:[^"\\]|\\.)*"')
 _LIST_OF_INPUTS = re.compile(r"(Got input\(s\) )\[([^]]*)\]")
 
 
@@ -132,6 +135,17 @@ def keys_in_any_order(answer: Answer) -> Answer:
     return _with_documents(answer, lambda value: json.loads(json.dumps(value, sort_keys=True)))
 
 
+def own_metrics(answer: Answer) -> Answer:
+    """Of metrics those that the cases' models make, in the order of their text, labels too."""
+    lines = [_SERIES.sub(_in_order, line) for line in answer["body"].splitlines()]
+    own = sorted(line for line in lines if _OWN_METRIC.match(line))
+    return {**answer, "headers": {}, "body": "\n".join(own)}
+
+
+def _in_order(match: re.Match[str]) -> str:
+    return f"{{{','.join(sorted(_LABEL.findall(match[1])))}}}"
+
+
 def names_alone(answer: Answer) -> Answer:
     """Statistics of all models: only which ones there are."""
     return _with_documents(
@@ -175,5 +189,6 @@ NORMALISERS: dict[str, Callable[[Answer], Answer]] = {
         without_reason,
         models_with_a_state,
         keys_in_any_order,
+        own_metrics,
     )
 }

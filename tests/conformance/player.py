@@ -41,6 +41,7 @@ class Player:
     http: tuple[str, int]
     grpc: str
     repository: Path
+    metrics: tuple[str, int]
 
     def play(self, area: Area) -> Iterator[tuple[Case, Answer]]:
         """Take all steps of an area in order, and yield each case with its answer."""
@@ -70,7 +71,9 @@ class Player:
     def _http(self, case: Http | Wire) -> Answer:
         patience = _MOMENT_S if case.unanswered else _PATIENCE_S
         method = case.method if isinstance(case, Http) else "GET"
-        with closing(socket.create_connection(self.http, timeout=patience)) as connection:
+        asks_metrics = isinstance(case, Http) and case.service == "metrics"
+        address = self.metrics if asks_metrics else self.http
+        with closing(socket.create_connection(address, timeout=patience)) as connection:
             connection.sendall(case.encoded())
             try:
                 response = HTTPResponse(connection, method=method)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,18 @@ def _record(triton: Any, setup: Setup) -> Iterator[tuple[Area, str]]:
         launch = replace(launch, command=[*launch.command, caches, *setup.options(repository)])
         with servers.Server(launch, Path(folder, "log")) as server:
             http = ("127.0.0.1", server.ports["http"])
-            player = Player(http, server.address("grpc"), repository)
+            metrics = ("127.0.0.1", _metrics_port(launch.command))
+            player = Player(http, server.address("grpc"), repository, metrics)
             for area in AREAS:
                 if area.setup == setup:
                     print(f"{setup.repository}: {area.name}", flush=True)
                     yield area, recordings.written(area, player.play(area))
+
+
+def _metrics_port(command: Sequence[str]) -> int:
+    """The port that the server was told; it does not log it as the others."""
+    option = "--metrics-port="
+    return int(next(one.removeprefix(option) for one in command if one.startswith(option)))
 
 
 if __name__ == "__main__":

@@ -368,6 +368,11 @@ def _wrong_ensembles(repository: Path) -> None:
 
 
 #: Every repository by its name.
+def utilities(repository: Path) -> None:
+    """A model that evaluates what it is sent."""
+    write_model(repository, "evaluator", "evaluator", config(["DO BYTES 1"], ["OUT BYTES 1"]))
+
+
 REPOSITORIES: dict[str, Callable[[Path], None]] = {
     builder.__name__: builder
     for builder in (
@@ -382,5 +387,6 @@ REPOSITORIES: dict[str, Callable[[Path], None]] = {
         python_based,
         environments,
         senders,
+        utilities,
     )
 }

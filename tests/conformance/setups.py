@@ -33,5 +33,6 @@ CACHED = Setup(
 ENSEMBLES = Setup("ensembles", ("--model-control-mode=explicit",))
 SHAPED = Setup("shaped")
 SENDERS = Setup("senders")
+UTILITIES = Setup("utilities")
 BACKENDS = Setup("python_based", ("--model-control-mode=explicit",), ("models",), "backends")
 ENVIRONMENTS = Setup("environments", ("--model-control-mode=explicit",))

@@ -45,7 +45,8 @@ def test_answers_are_the_recorded_ones(setup: Setup, transport: str, tmp_path: P
     REPOSITORIES[setup.repository](repository)
     arguments = [*setup.options(repository), f"--grpc-transport={transport}"]
     with serving(*setup.repositories(repository), arguments=arguments) as server:
-        player = Player(("127.0.0.1", server.ports["http"]), server.grpc, repository)
+        http, metrics = (("127.0.0.1", server.ports[name]) for name in ("http", "metrics"))
+        player = Player(http, server.grpc, repository, metrics)
         found = [
             complaint
             for area in AREAS
