@@ -69,9 +69,17 @@ def check(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
+def run_model(arguments: Sequence[str]) -> int:
+    """Serve one model whose worker is this process."""
+    from .development.command import run
+
+    return run(arguments)
+
+
 COMMANDS: dict[str, Command] = {
     "serve": Command("serve the models of one or more repositories", serve),
     "check": Command("tell what serving a repository would refuse, without serving it", check),
+    "run-model": Command("serve one model from this terminal, to develop and debug it", run_model),
 }
 
 

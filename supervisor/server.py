@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 import uvloop
@@ -58,7 +58,7 @@ from .tls import server_context
 from .workers.devices import gpus
 from .workers.gpu_memory import unique_names
 from .workers.handle_opener import HandleOpener
-from .workers.process import Surroundings
+from .workers.process import Foreground, Surroundings
 from .workers.sentinel import Sentinel
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,11 @@ _COLLECTOR_THRESHOLD = 20_000
 _LEAST_STOP_TIME = 1.0
 
 
-def run(settings: Settings) -> int:
-    """Serve until a signal ends the server; returns the exit status of the process."""
+def run(settings: Settings, make: Callable[..., Server] | None = None) -> int:
+    """Serve until a signal ends the server; returns the exit status of the process.
+
+    `make` builds the server, where that is to be another one.
+    """
     server_log = ServerLog(settings.log)
     try:
         server_log.open()
@@ -87,7 +90,8 @@ def run(settings: Settings) -> int:
     _raise_descriptor_limit()
     try:
         with runtime() as (directory, sentinel), _calm_collector():
-            return uvloop.run(_serve(settings, Server(settings, directory, sentinel, server_log)))
+            server = (make or Server)(settings, directory, sentinel, server_log)
+            return uvloop.run(_serve(settings, server))
     except (StatusError, OSError) as error:
         log.error("error: creating server: %s", error)
         return 1
@@ -154,11 +158,14 @@ class Server:
         runtime_directory: str,
         sentinel: Sentinel,
         server_log: ServerLog | None = None,
+        foreground: Foreground | None = None,
     ) -> None:
         self._settings = settings
         self._cache = open_cache(settings.cache.config, os.environ)
         self._business_logic = BusinessLogic()
-        surroundings = Surroundings(runtime_directory, sentinel, self._business_logic)
+        surroundings = Surroundings(
+            runtime_directory, sentinel, self._business_logic, foreground=foreground
+        )
         host = Host(settings.metrics.interval_ms) if settings.metrics.host else None
         self._gpus = _gpus(settings)
         counters = parse_metrics_config(settings.metrics.config).counter_latencies

@@ -4,7 +4,7 @@
 
 CHANNEL and LIFELINE are the numbers of the inherited sockets, for messages and for descriptors;
 PARENT is the process of the supervisor; NAME tells whoever lists processes which model instance
-this is.
+this is. foreground.py has other arguments, for a worker that the supervisor does not start.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM)
 
 def main(arguments: list[str]) -> int:
     """Run the worker until it is told to stop; returns the exit status."""
+    if arguments[0] == "foreground":
+        from . import foreground  # which nobody else needs
+
+        foreground.uncover_marks()
+        os._exit(foreground.main(arguments[1:], _run))
     channel, lifeline, parent, _name = arguments
     _ignore_signals()
     faulthandler.enable()

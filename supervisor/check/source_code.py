@@ -32,22 +32,32 @@ class SourceCode:
 
 def look(path: str) -> SourceCode:
     """Read a file. Blocking."""
+    tree = _parsed(path)
+    return SourceCode(mistakes=(tree,)) if isinstance(tree, Mistake) else _judged(tree, path)
+
+
+def syntax_error(path: str) -> Mistake | None:
+    """What keeps a file from being Python; None when it is. Blocking."""
+    tree = _parsed(path)
+    return tree if isinstance(tree, Mistake) else None
+
+
+def _parsed(path: str) -> ast.Module | Mistake:
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        return SourceCode(mistakes=(Mistake(f"{path} cannot be read: {error.strerror or error}"),))
+        return Mistake(f"{path} cannot be read: {error.strerror or error}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whatever Python thinks of its style
-            tree = ast.parse(content, path)
+            return ast.parse(content, path)
     except SyntaxError as error:
-        return SourceCode(mistakes=(Mistake(f"SyntaxError: {error.msg}", error.lineno),))
+        return Mistake(f"SyntaxError: {error.msg}", error.lineno)
     except ValueError as error:  # null bytes
-        return SourceCode(mistakes=(Mistake(f"it is no Python: {error}"),))
+        return Mistake(f"it is no Python: {error}")
     except (RecursionError, MemoryError):
-        return SourceCode(mistakes=(Mistake("it is nested too deeply for Python"),))
-    return _judged(tree, path)
+        return Mistake("it is nested too deeply for Python")
 
 
 def _judged(tree: ast.Module, path: str) -> SourceCode:

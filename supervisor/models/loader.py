@@ -101,7 +101,7 @@ class Loader:
             return await self._load_ensemble(plan)
         started = time.monotonic_ns()
         prepared = await self._prepare(plan)
-        instances = defaults.instances(prepared.config)
+        instances = self._instances(plan, prepared)
         await self._check_gpus(instances)
         self._check_demands(instances)
         environment = await self._environment(plan, prepared)
@@ -173,7 +173,7 @@ class Loader:
         config = prepared.config
         if prepared.is_incomplete:
             self._validate(config, plan)
-        wanted = defaults.instances(config)
+        wanted = self._instances(plan, prepared)
         inputs, environment = served.inputs, served.environment
         recipes = [self._recipe(plan, prepared, found, 1, inputs, environment) for found in wanted]
         pool = pool_of(served)
@@ -281,6 +281,15 @@ class Loader:
             if instance.gpu is not None:
                 await asyncio.to_thread(self._gpu_limits.check, instance.name, instance.gpu)
 
+    def _in_foreground(self, plan: Plan) -> bool:
+        foreground = self._surroundings.foreground
+        return foreground is not None and foreground.takes(plan.name)
+
+    def _instances(self, plan: Plan, prepared: Prepared) -> Sequence[defaults.Instance]:
+        """The instances that a version has: as configured, and only one in the foreground."""
+        instances = defaults.instances(prepared.config)
+        return instances[:1] if self._in_foreground(plan) else instances
+
     def _check_demands(self, instances: Sequence[defaults.Instance]) -> None:
         if self._turns is not None:
             self._turns.check(_demand(instance) for instance in instances)
@@ -361,7 +370,9 @@ class Loader:
             restart_policy=RestartPolicy(),
             demand=_demand(instance),
             host_policy=policy,
-            limits=limits_of(prepared.config, self._limits),
+            limits=WorkerLimits()
+            if self._in_foreground(plan)
+            else limits_of(prepared.config, self._limits),
             passive=instance.group.passive,
             gpu=None if all_devices else instance.gpu,
         )

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from ..request import FailureReason
 from ..scheduling.scheduler import Work
 from ..telemetry.model_metrics import Contributor
 from ..telemetry.statistics import MemoryUsage
+from .attached import AttachedWorker
 from .calls import CALL_MESSAGES, CallMessage, Execution, WorkerCalls
 from .oversight import Oversight
 from .process import Exit, Surroundings, WorkerProcess
@@ -99,6 +101,11 @@ class Instance:
         self._samples: Sequence[Sample] = ()
         #: While the worker has loaded the model and is not ready yet.
         self._warmup: WarmUp | None = None
+        foreground = surroundings.foreground
+        #: What makes its workers.
+        self._worker: Callable[..., WorkerProcess] = WorkerProcess
+        if foreground is not None and foreground.takes(recipe.files.name):
+            self._worker = partial(AttachedWorker, foreground)
         self._pure = False
         self._concurrency = 1
         #: What the worker said that its model takes.
@@ -347,7 +354,7 @@ class Instance:
         self._failure = None
         self._ended.clear()
         self._move(WorkerEvent.SPAWNED)
-        process = WorkerProcess(
+        process = self._worker(
             self._surroundings,
             self.name,
             command=recipe.command,

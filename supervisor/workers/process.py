@@ -18,6 +18,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ...ipc.channel import SupervisorChannel
 from ...ipc.claims import CLAIMS_NUMBER, Offers
@@ -52,6 +53,37 @@ DATA_HEADROOM_BYTES = 1 << 30
 ABORT_SECS = 1.0
 
 
+class Foreground(Protocol):
+    """A process outside of the server, which is the worker of one model whenever it is asked to."""
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        ...
+
+    def takes(self, model: str) -> bool:
+        """Whether this model's worker is in the foreground."""
+        ...
+
+    def attach(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        marks: Mapping[str, str],
+        inherited: Sequence[int],
+        on_end: Callable[[int], None],
+    ) -> None:
+        """Have it become a worker with these sockets, which are the caller's; `on_end` is told the
+        status. Raises OSError when it cannot, and while it is one.
+        """
+        ...
+
+    def kill(self) -> None:
+        """Have it stop being a worker now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all workers of a server share: whose they are and who looks after them."""
@@ -63,6 +95,8 @@ class Surroundings:
     door: Door | None = None
     #: The metrics that their models make.
     metrics: ModelMetrics = field(default_factory=ModelMetrics)
+    #: The worker that is not started by the server, where there is one.
+    foreground: Foreground | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +168,11 @@ class WorkerProcess:
         assert self._process is not None, "spawn() comes first"
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its end has not been noticed."""
+        return self._pidfd >= 0
+
     def spawn(self) -> None:
         """Start the process. Must run on the main thread: the worker dies with the thread that
         forked it. Raises OSError, and leaves nothing behind, when the system refuses.
@@ -159,7 +198,7 @@ class WorkerProcess:
         """Start the process with its ends of the channel and the lifeline."""
         arguments = [*map(str, inherited), str(os.getpid()), self.name]
         self._process = subprocess.Popen(
-            [*(self._command or _own_command()), *arguments],
+            [*(self._command or own_command()), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -201,7 +240,7 @@ class WorkerProcess:
 
     def detach_arena(self, number: int) -> None:
         """Have the worker let go of an arena that no request reads any more."""
-        if self._pidfd >= 0:
+        if self.is_alive:
             self._channel.send(DetachArena(number))
 
     def attach_claims(self) -> None:
@@ -249,7 +288,7 @@ class WorkerProcess:
 
     def detach_region(self, number: int) -> None:
         """Have the worker let go of a region that no request names any more."""
-        if self._pidfd >= 0:
+        if self.is_alive:
             self._channel.send(DetachRegion(number))
 
     def _send_descriptor(self, number: int, descriptor: int) -> bool:
@@ -295,14 +334,18 @@ class WorkerProcess:
     def _exited(self) -> None:
         """The pidfd is readable: the process has ended."""
         assert self._process is not None
-        status = self._reap(self._process)
+        self._end(self._reap(self._process))
+
+    def _end(self, status: int) -> None:
+        """Deliver what the process has said, give everything back, and tell of its end."""
         try:
             self._channel.drain()
         except Exception:  # the supervision loop: its last message may be cut off
             log.exception("worker '%s' has left a message that cannot be read", self.name)
         unbegun = list(iter(self.take_back, None))
         self._clean_up()
-        self._on_exit(Exit(status, self._readers[1].tail, unbegun))
+        last_words = self._readers[1].tail if self._readers else []
+        self._on_exit(Exit(status, last_words, unbegun))
 
     def _reap(self, process: subprocess.Popen[bytes]) -> int:
         """End what is left of the process and its family; returns its status."""
@@ -340,7 +383,7 @@ class WorkerProcess:
             self._offers = None
 
 
-def _own_command() -> tuple[str, ...]:
+def own_command() -> tuple[str, ...]:
     """The program that runs a worker in the server's own Python."""
     package = __name__.rsplit(".", 3)[0]  # under whatever name we were imported
     return sys.executable, "-P", "-m", f"{package}.worker"
