@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .case import Area
 from .cases import (
+    calls,
     classification,
     datatypes,
     ensembles,
@@ -55,6 +56,7 @@ AREAS: list[Area] = [
         response_cache,
         ensembles,
         shapes,
+        calls,
     )
     for area in module.AREAS
 ]

@@ -367,6 +367,29 @@ def _wrong_ensembles(repository: Path) -> None:
     wrong("loop", waits, *turns)
 
 
+def calls(repository: Path) -> None:
+    """A model that calls others, and those others."""
+    write_model(repository, "identity", "echo", config(*FLOAT))
+    write_model(
+        repository,
+        "versions",
+        "echo",
+        config(*FLOAT, "version_policy { all { } }"),
+        versions=("1", "3"),
+    )
+    pair = ["A FP32 2", "B FP32 2 optional: true"], ["OA FP32 2", "OB FP32 2"]
+    write_model(repository, "optional", "echo", config(*pair))
+    number = ["IN INT32 1"], ["OUT INT32 1"]
+    decoupled = "model_transaction_policy { decoupled: true }"
+    write_model(repository, "decoupled", "decoupled", config(*number, decoupled))
+    write_model(repository, "unruly", "unruly", config(*FLOAT))
+    write_model(repository, "idle", "echo", config(*FLOAT))
+    text = ["IN BYTES 1"], ["OUT BYTES 1"]
+    write_model(repository, "seen", "seen", config(*text))
+    write_model(repository, "caller", "caller", config(*text))
+    _ensemble(repository, "single", ["IN FP32 4"], ["OUT FP32 4"], _PLAIN)
+
+
 #: Every repository by its name.
 def utilities(repository: Path) -> None:
     """A model that evaluates what it is sent."""
@@ -384,6 +407,7 @@ REPOSITORIES: dict[str, Callable[[Path], None]] = {
         cached,
         ensembles,
         shaped,
+        calls,
         python_based,
         environments,
         senders,

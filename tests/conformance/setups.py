@@ -36,3 +36,8 @@ SENDERS = Setup("senders")
 UTILITIES = Setup("utilities")
 BACKENDS = Setup("python_based", ("--model-control-mode=explicit",), ("models",), "backends")
 ENVIRONMENTS = Setup("environments", ("--model-control-mode=explicit",))
+_CALLED = ("identity", "versions", "optional", "decoupled", "unruly", "seen", "single")
+CALLS = Setup(
+    "calls",
+    ("--model-control-mode=explicit", *(f"--load-model={name}" for name in _CALLED)),
+)
