@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ipc.errors import CancelledError, InternalError, InvalidArgumentError, StatusError
+from ..ipc.errors import (
+    CancelledError,
+    InternalError,
+    InvalidArgumentError,
+    StatusError,
+    UnavailableError,
+)
 from ..ipc.messages import AskReady, Done, LoadModel, error_of
 from .controlplane import ControlPlane
 from .dataplane import DataPlane, Stream
+from .models.deployer import WITHIN_A_LOAD
 from .models.model import ServedVersion
 from .models.open_calls import OpenCalls
 from .models.residents import Residents, Use
@@ -29,6 +36,8 @@ class BusinessLogic(Door):
         self._controlplane: ControlPlane | None = None
         self._tasks = Tasks()
         self._calls = OpenCalls()
+        #: Which models wait, while they are loaded, for which others to be loaded or unloaded.
+        self._loads: list[tuple[str, str]] = []
 
     def __repr__(self) -> str:
         return f"<BusinessLogic: {self._calls!r}, {self._tasks!r}>"
@@ -95,16 +104,32 @@ class BusinessLogic(Door):
 
     # --- the rest ---------------------------------------------------------------------------------
 
-    def control(self, question: Control, answer: Callable[[Done], None]) -> None:
-        """Have a model loaded or unloaded, or say whether it is ready."""
+    def control(self, question: Control, asker: str, answer: Callable[[Done], None]) -> None:
+        """Have a model loaded or unloaded, or say whether it is ready.
+
+        `asker` is the model whose own load waits for that, "" for none.
+        """
         assert self._controlplane is not None, "no worker runs before the door is open"
-        self._tasks.begin(self._control(self._controlplane, question, answer))
+        self._tasks.begin(self._control(self._controlplane, question, asker, answer))
 
     async def _control(
-        self, controlplane: ControlPlane, question: Control, answer: Callable[[Done], None]
+        self,
+        controlplane: ControlPlane,
+        question: Control,
+        asker: str,
+        answer: Callable[[Done], None],
     ) -> None:
         done = Done(question.call)
+        edge = (asker, question.model)
         try:
+            if asker and not isinstance(question, AskReady):
+                if self._waits_for(question.model, asker):
+                    raise UnavailableError(
+                        f"model '{asker}' is being loaded, and '{question.model}' waits for that: "
+                        "it would wait for ever"
+                    )
+                self._loads.append(edge)
+                WITHIN_A_LOAD.set(True)
             if isinstance(question, AskReady):
                 done.ready = await _is_ready(controlplane, question.model, question.version)
             elif isinstance(question, LoadModel):
@@ -120,7 +145,22 @@ class BusinessLogic(Door):
             done.error = error_of(InternalError(f"{type(error).__name__}: {error}"))
             raise
         finally:
+            if edge in self._loads:
+                self._loads.remove(edge)
             answer(done)
+
+    def _waits_for(self, model: str, other: str) -> bool:
+        """Whether the load of one model waits for that of another, or is the same."""
+        met: set[str] = set()
+        looked_at = [model]
+        while looked_at:
+            one = looked_at.pop()
+            if one == other:
+                return True
+            if one not in met:
+                met.add(one)
+                looked_at += [target for source, target in self._loads if source == one]
+        return False
 
 
 def _callee(dataplane: DataPlane, call: ModelCall) -> ServedVersion:

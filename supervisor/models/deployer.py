@@ -8,8 +8,10 @@ not be loaded anew stays, and is given other instances if that is all that has c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 
 from ...ipc.errors import InvalidArgumentError, StatusError
 from ..repository.given import GivenFolder
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: How long requests of a version that is replaced or unloaded may take to finish (seconds).
 _DRAIN_TIMEOUT = 600.0
+
+#: Whether a load is asked for by a model that is being loaded itself.
+WITHIN_A_LOAD: ContextVar[bool] = ContextVar("within a load", default=False)
 
 #: How long a model may take to finalize (seconds).
 _FINALIZE_TIMEOUT = 30.0
@@ -172,7 +177,8 @@ class Deployer:
         return [task.exception() or task.result() for task in tasks]
 
     async def _load(self, plan: Plan) -> ServedVersion:
-        async with self._loading:
+        # What a model asks for while it is loaded must not wait for the others to be.
+        async with contextlib.nullcontext() if WITHIN_A_LOAD.get() else self._loading:
             for left in range(self._retries, 0, -1):
                 try:
                     return _held(plan.given, await self._loader.load(plan))

@@ -99,6 +99,10 @@ def copies(request: InferRequest, find: Find) -> list[ShadowCopy]:
         holders: list[Hold] = []
         for each in sharing:
             each.leases.append(_SharedHold(lease, holders))
+    if request.loans:  # they are among the leases, which all hold now
+        lent = [tensor.name for tensor in request.inputs if isinstance(tensor.data, Span)]
+        for each in sharing:
+            each.loans, each.shared = list(request.loans), lent
     if arena is not None:
         for each in sharing:
             use = RegionUse(arena.region())

@@ -35,6 +35,11 @@ class Caller(Protocol):
     """An instance whose model calls others."""
 
     @property
+    def loading(self) -> str:
+        """The name of its model while that is being loaded; "" afterwards."""
+        ...
+
+    @property
     def executing(self) -> Collection[int]:
         """The numbers of the batches that it has begun and not ended."""
         ...
@@ -93,8 +98,11 @@ class Door(Protocol):
         """Have a request answered; what is wrong with it is an answer too, and may come at once."""
         ...
 
-    def control(self, question: Control, answer: Callable[[Done], None]) -> None:
-        """Have a model loaded or unloaded, or say whether it is ready."""
+    def control(self, question: Control, asker: str, answer: Callable[[Done], None]) -> None:
+        """Have a model loaded or unloaded, or say whether it is ready.
+
+        `asker` is the model whose own load waits for that, "" for none.
+        """
         ...
 
 
@@ -140,7 +148,7 @@ class WorkerCalls:
         elif isinstance(message, Returned):
             self._give_back(message.loans)
         else:
-            self._door.control(message, self._tell)
+            self._door.control(message, self._caller.loading, self._tell)
 
     def close(self) -> None:
         """The worker is gone: cancel what it has asked for, and take back what it was lent."""

@@ -137,6 +137,11 @@ class Instance:
         return len(self._batches)
 
     @property
+    def loading(self) -> str:
+        """The name of its model while its first worker loads it; "" afterwards."""
+        return self._recipe.files.name if self._awaited is not None else ""
+
+    @property
     def executing(self) -> Collection[int]:
         """The numbers of the batches that the worker has begun: all that were not sent ahead."""
         return tuple(self._batches)[: self.concurrency]

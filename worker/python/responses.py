@@ -8,7 +8,7 @@ from ...ipc.messages import Parameter
 from ..peers import Reply
 from . import parameters as parameter_rules
 from .errors import TritonError, TritonModelException, of_status
-from .tensors import Tensor, wrap
+from .tensors import Tensor, host_array, wrap
 
 #: The flag of `InferenceResponseSender.send` that ends a request.
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
@@ -75,6 +75,19 @@ def received_response(reply: Reply) -> InferenceResponse:
     )
     response._parameters = reply.parameters  # pyright: ignore[reportPrivateUsage]
     return response
+
+
+def bytes_in_place(response: InferenceResponse) -> int:
+    """How many bytes of a received response lie in the memory of the model that has sent it."""
+    arrays = [host_array(tensor) for tensor in response.output_tensors()]
+    return sum(a.nbytes for a in arrays if not a.flags.owndata and a.dtype.kind != "O")
+
+
+def detach(response: InferenceResponse) -> None:
+    """Copy what lies in the memory of the model that has sent a response, and let go of it."""
+    response._tensors = [  # pyright: ignore[reportPrivateUsage]
+        wrap(tensor.name(), host_array(tensor).copy()) for tensor in response.output_tensors()
+    ]
 
 
 def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:

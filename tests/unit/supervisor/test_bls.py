@@ -49,9 +49,13 @@ class Controls:
     def __init__(self) -> None:
         self.done: list[object] = []
         self.error: StatusError | None = None
+        #: Loads of these models go on until the test says that they have ended.
+        self.held: dict[str, asyncio.Event] = {}
 
     async def load(self, model: str, parameters: object) -> None:
         self._do("load", model, parameters)
+        if model in self.held:
+            await self.held[model].wait()
 
     async def unload(self, model: str, dependents: bool) -> None:
         self._do("unload", model, dependents)
@@ -103,8 +107,8 @@ class Bench:
         self.logic.infer(made)
         return made
 
-    async def ask(self, question: Control) -> Done:
-        self.logic.control(question, self.told.append)
+    async def ask(self, question: Control, asker: str = "") -> Done:
+        self.logic.control(question, asker, self.told.append)
         await until(lambda: bool(self.told))
         return self.told.pop()
 
@@ -255,3 +259,28 @@ async def test_what_goes_wrong_with_models_is_told(bench: Bench) -> None:
     wrong = await bench.ask(AskReady(4, "x", "new"))
     assert wrong.error is not None
     assert "specified version string 'new'" in wrong.error.message
+
+
+async def test_models_that_load_each_other_while_they_are_loaded_are_told(bench: Bench) -> None:
+    itself = await bench.ask(LoadModel(1, "a", "", {}), "a")
+    assert itself.error is not None
+    assert itself.error.message == (
+        "model 'a' is being loaded, and 'a' waits for that: it would wait for ever"
+    )
+    bench.control.held = {"b": asyncio.Event(), "c": asyncio.Event()}
+    ends: list[Done] = []
+    bench.logic.control(LoadModel(2, "b", "", {}), "a", ends.append)
+    bench.logic.control(LoadModel(3, "c", "", {}), "b", ends.append)
+    await until(lambda: len(bench.control.done) == 2)
+
+    circle = await bench.ask(UnloadModel(4, "a", False), "c")
+    assert circle.error is not None
+    assert circle.error.code == "UNAVAILABLE"
+    assert await bench.ask(AskReady(5, "a", ""), "c") == Done(5, True)
+    assert await bench.ask(LoadModel(6, "d", "", {}), "c") == Done(6)
+    assert await bench.ask(LoadModel(7, "a", "", {})) == Done(7), "a model that serves"
+    for event in bench.control.held.values():
+        event.set()
+    await until(lambda: len(ends) == 2)
+    bench.control.held = {}
+    assert await bench.ask(UnloadModel(8, "a", False), "c") == Done(8), "nobody waits any more"

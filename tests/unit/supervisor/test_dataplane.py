@@ -22,6 +22,8 @@ from tritonpy.ipc.tensor import Region, Span, Tensor, decode_bytes
 from tritonpy.supervisor import dataplane
 from tritonpy.supervisor.config.schema import ModelConfig, ModelTransactionPolicy
 from tritonpy.supervisor.dataplane import DataPlane
+from tritonpy.supervisor.memory.buffers import InputArena
+from tritonpy.supervisor.memory.lending import lend
 from tritonpy.supervisor.models.model import ServedVersion
 from tritonpy.supervisor.models.traffic import Shadow, ShadowRule
 from tritonpy.supervisor.request import InferRequest, InferResponse, RequestedOutput
@@ -391,6 +393,26 @@ async def test_memory_is_given_back_when_the_answer_and_the_copy_are_done(
     assert shadowed.first.inputs.leases == 0
     assert len(responses) == 1
     assert shadowed.shadow.statistics().success == 1
+
+
+async def test_a_copy_reads_what_was_lent_to_the_request(shadowed: Shadowed) -> None:
+    other = InputArena(7, 1 << 20, "the model that calls")
+    lease = other.lease(16)
+    lease.write(0, bytes(16))
+    source, request = identity_request(), identity_request()
+    source.leases.append(lease)
+    request.inputs[0].data = lend(lease.span(0, 16), source, request)
+    lease.release()
+    shadowed.plane.stream(request, lambda _response: None)
+
+    (copy,) = shadowed.second.pool.fakes[0].batches[0]
+    assert [loan.span for loan in copy.request.loans] == [request.inputs[0].data]
+    assert copy.request.shared == request.shared == ["INPUT0"]
+    shadowed.first.pool.fakes[0].finishes(fp32("OUTPUT0"))
+    assert other.leases == 1
+    shadowed.second.pool.fakes[0].finishes(fp32("OUTPUT0"))
+    assert other.leases == 0
+    other.close()
 
 
 async def test_a_copy_that_is_refused_does_not_reach_the_client(shadowed: Shadowed) -> None:

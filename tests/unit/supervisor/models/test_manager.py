@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tritonpy.ipc.errors import (
     NotFoundError,
     UnavailableError,
 )
+from tritonpy.supervisor.models.deployer import WITHIN_A_LOAD
 from tritonpy.supervisor.models.identifier import ModelIdentifier
 from tritonpy.supervisor.models.manager import ModelManager
 from tritonpy.supervisor.models.model import ServedVersion
@@ -214,6 +216,22 @@ async def test_no_more_versions_load_at_once_than_allowed(bench: Bench) -> None:
         event.set()
     await starting
     assert len(bench.loader.asked) == 4
+
+
+async def test_what_a_model_loads_while_it_is_loaded_waits_for_no_other(bench: Bench) -> None:
+    repository(bench.path, "a", "b")
+    bench.loader.held["a"] = asyncio.Event()
+    manager = await bench.started(load_threads=1)
+    loading = asyncio.create_task(manager.load("a", {}))
+    await until(lambda: len(bench.loader.asked) == 1)
+
+    context = contextvars.copy_context()
+    context.run(WITHIN_A_LOAD.set, True)
+    async with asyncio.timeout(SOON):
+        await asyncio.create_task(manager.load("b", {}), context=context)
+
+    bench.loader.held["a"].set()
+    await loading
 
 
 async def test_in_explicit_mode_only_what_is_named_is_loaded(bench: Bench) -> None:

@@ -41,13 +41,13 @@ class FakeDoor:
 
     def __init__(self) -> None:
         self.calls: list[ModelCall] = []
-        self.questions: list[tuple[Control, Callable[[Done], None]]] = []
+        self.questions: list[tuple[Control, str, Callable[[Done], None]]] = []
 
     def infer(self, call: ModelCall) -> None:
         self.calls.append(call)
 
-    def control(self, question: Control, answer: Callable[[Done], None]) -> None:
-        self.questions.append((question, answer))
+    def control(self, question: Control, asker: str, answer: Callable[[Done], None]) -> None:
+        self.questions.append((question, asker, answer))
 
 
 class FakeTrace:
@@ -69,6 +69,7 @@ class FakeCaller:
         request.trace = FakeTrace()  # type: ignore[assignment]
         self.work = Work(request, lambda _: None, lambda _work, _response, _failure: None)
         self.executing: Collection[int] = [3]
+        self.loading = "mine"
         self.waits = 0
 
     def work_of(self, key: int) -> Work | None:
@@ -336,8 +337,8 @@ async def test_with_its_worker_a_call_is_cancelled_and_what_was_lent_comes_back(
 async def test_other_questions_are_passed_on(bench: Bench) -> None:
     question = AskReady(5, "m", "")
     bench.calls.take(question)
-    ((asked, answer),) = bench.door.questions
-    assert asked == question
+    ((asked, asker, answer),) = bench.door.questions
+    assert (asked, asker) == (question, "mine")
     answer(Done(5, True))
     assert bench.worker.told == [Done(5, True)]
 

@@ -280,6 +280,24 @@ def test_threads_share_an_iterator(others: Others) -> None:
     assert iterated(answers) == [[float(n + 1)] for n in range(count)]
 
 
+def test_what_was_iterated_is_copied_before_it_fills_the_memory_of_the_other_model(
+    others: Others,
+) -> None:
+    memory = [np.zeros(5 << 20, np.uint8) for _ in range(4)]
+    talk = [Reply({"OUT": array[:]}, final=n == 3) for n, array in enumerate(memory)]
+    others.talk = Talk(talk)
+    answers = made().exec(decoupled=True)
+    assert isinstance(answers, ResponseIterator)
+
+    for array in memory:
+        (tensor,) = next(answers).output_tensors()
+        assert np.shares_memory(tensor.as_numpy(), array), "the last one is where it came"
+    kept = [next(iter(one.output_tensors())).as_numpy() for one in answers]
+    shared = [np.shares_memory(one, array) for one, array in zip(kept, memory, strict=True)]
+    assert shared == [False, False, True, True]
+    assert "4 responses" in repr(answers)
+
+
 # --- model control --------------------------------------------------------------------------------
 
 
