@@ -95,6 +95,7 @@ def data_of(response: InferResponse) -> bytes:
 
 async def test_the_second_of_two_equal_requests_is_answered_without_running(served: Served) -> None:
     first = await ask(served, identity_request(id="a"))
+    assert first.kept, "the cache reads it still"
     second = await ask(served, identity_request(id="b"))
 
     assert served.pool.fakes[0].batches == []

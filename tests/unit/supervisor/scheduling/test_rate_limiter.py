@@ -200,3 +200,19 @@ def test_it_tells_what_it_holds() -> None:
     made = limiter(a=demand(R=1), b=demand(R=1))
     made.next()
     assert repr(made) == "<RateLimiter: 2 instances, 1 run, 1 wait>"
+
+
+# --- for ever -------------------------------------------------------------------------------------
+
+
+def test_what_others_never_give_back_may_be_missing_for_ever() -> None:
+    made = limiter(a=demand(R=2), b=demand(R=3), c=demand(R=1), d=demand(S=1))
+    made.withdraw("b")
+    assert running(made) == ["a", "c", "d"]
+
+    assert made.never("b", ["a"])
+    assert made.never("b", ["c"])
+    assert not made.never("b", [])
+    assert not made.never("b", ["d"]), "another resource"
+    assert not made.never("c", ["a"])
+    assert not made.never("b", ["b"]), "it holds nothing"

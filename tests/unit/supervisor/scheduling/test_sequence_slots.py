@@ -33,6 +33,17 @@ def test_sequences_take_the_lowest_slots_of_all_instances_first() -> None:
     assert held(slots, 1) == [(0, "b"), (1, "d")]
 
 
+def test_it_is_known_at_which_instance_a_sequence_is() -> None:
+    slots: SequenceSlots[str] = SequenceSlots("m", IDLE)
+    slots.add_instance(4, 1, 0)
+    slots.enqueue("a", 1, 0, start=True)
+    slots.enqueue("b", 2, 0, start=True)
+
+    assert slots.instance_of(1) == 4
+    assert slots.instance_of(2) is None, "it waits for a slot"
+    assert slots.instance_of(3) is None
+
+
 def test_a_sequence_runs_one_request_at_a_time_in_its_order(slots: SequenceSlots[str]) -> None:
     slots.enqueue("a1", 1, 0, start=True)
     slots.enqueue("a2", 1, 1)

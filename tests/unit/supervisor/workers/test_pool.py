@@ -331,6 +331,55 @@ async def test_a_cancellation_of_what_runs_leaves_alone_what_was_sent_ahead(one:
     assert one.feeder.first == []
 
 
+async def test_nothing_is_sent_ahead_to_an_instance_that_waits_for_another_model(
+    two: Bench,
+) -> None:
+    pool = two.ready().pool
+    works = [two.asker.work() for _ in range(3)]
+    for work in works:
+        pool.run([work])
+    ahead, other = sorted(pool.fakes, key=lambda fake: -fake.load)
+    assert ahead.batches[1] == [works[2]]
+
+    pool.instance_waits(ahead)
+    pool.instance_waits(ahead)
+    assert two.feeder.first == [works[2]], "it is queued again"
+    assert (ahead.load, pool.idle, pool.spare) == (1, 0, 1)
+    two.feeder.first.clear()
+    pool.run([works[2]])
+    assert (ahead.load, other.load, pool.spare) == (1, 2, 0)
+
+    ahead.finishes()
+    assert pool.idle == 1
+
+
+async def test_what_an_instance_has_begun_stays_there_when_it_waits(one: Bench) -> None:
+    pool = one.ready().pool
+    (fake,) = pool.fakes
+    for _ in range(2):
+        pool.run([one.asker.work()])
+    fake.has_begun = True
+
+    pool.instance_waits(fake)
+    assert (fake.load, pool.spare) == (2, 0)
+    fake.finishes()
+    fake.finishes()
+    assert pool.idle == 1
+
+
+async def test_an_instance_that_waits_and_dies_is_no_more_counted_with(one: Bench) -> None:
+    pool = one.ready().pool
+    (fake,) = pool.fakes
+    pool.run([one.asker.work()])
+    pool.instance_waits(fake)
+    fake.dies()
+    fake.becomes_ready()
+    assert (pool.idle, pool.spare) == (1, 0)
+    pool.run([one.asker.work()])
+    fake.finishes()
+    assert (pool.idle, pool.spare) == (1, 0)
+
+
 async def test_a_cancellation_that_comes_too_late_to_take_it_back_is_told_to_the_worker(
     one: Bench,
 ) -> None:
