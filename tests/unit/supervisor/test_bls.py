@@ -13,6 +13,7 @@ from tritonpy.ipc.messages import AskReady, Done, Error, LoadModel, UnloadModel
 from tritonpy.supervisor.bls import BusinessLogic
 from tritonpy.supervisor.config.schema import ModelConfig, ModelTransactionPolicy
 from tritonpy.supervisor.dataplane import DataPlane
+from tritonpy.supervisor.models.deployer import WITHIN_A_LOAD
 from tritonpy.supervisor.models.model import ServedVersion
 from tritonpy.supervisor.request import InferRequest, InferResponse
 from tritonpy.supervisor.workers.calls import Control, ModelCall
@@ -49,11 +50,14 @@ class Controls:
     def __init__(self) -> None:
         self.done: list[object] = []
         self.error: StatusError | None = None
+        #: Whether each load was asked for within another one.
+        self.nested: list[bool] = []
         #: Loads of these models go on until the test says that they have ended.
         self.held: dict[str, asyncio.Event] = {}
 
     async def load(self, model: str, parameters: object) -> None:
         self._do("load", model, parameters)
+        self.nested.append(WITHIN_A_LOAD.get())
         if model in self.held:
             await self.held[model].wait()
 
@@ -279,6 +283,7 @@ async def test_models_that_load_each_other_while_they_are_loaded_are_told(bench:
     assert await bench.ask(AskReady(5, "a", ""), "c") == Done(5, True)
     assert await bench.ask(LoadModel(6, "d", "", {}), "c") == Done(6)
     assert await bench.ask(LoadModel(7, "a", "", {})) == Done(7), "a model that serves"
+    assert bench.control.nested == [True, True, True, False]
     for event in bench.control.held.values():
         event.set()
     await until(lambda: len(ends) == 2)

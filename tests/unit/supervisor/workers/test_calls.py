@@ -324,10 +324,15 @@ async def test_with_its_worker_a_call_is_cancelled_and_what_was_lent_comes_back(
     cancelled: list[int] = []
     (call,) = bench.door.calls
     call.cancel = lambda: cancelled.append(1)
+    cached = Tensor("OUT", "UINT8", (len(LARGE),), memoryview(LARGE))
+    bench.call(number=2).respond(InferResponse("m", 1, "", [cached]))
+    assert bench.inputs.leases == 1
+    told = len(bench.worker.told)
 
     bench.calls.close()
     await bench.settle()
     assert cancelled == [1]
+    assert bench.inputs.leases == 0
     assert bench.other.released == [0]
 
     call.respond(InferResponse("m", 1, ""))
