@@ -43,7 +43,7 @@ HARMLESS = {
     "exit": "SystemExit: 3",
     "recurse": "RecursionError: maximum recursion depth exceeded",
     "hoard_files": "OSError: .* Too many open files",
-    "want_too_much": "MemoryError: Unable to allocate 1.00 TiB",
+    "want_too_much": "MemoryError: Unable to allocate 3.00 GiB",
 }
 
 

@@ -78,7 +78,7 @@ DEEDS = """
         wait()
 
     def want_too_much():
-        hoard.append(np.ones(1 << 40, np.uint8))
+        hoard.append(np.empty(3 << 30, np.uint8))
 
     def hoard_files():
         limit = len(os.listdir("/proc/self/fd")) + 50

@@ -29,6 +29,9 @@ from tritonpy.ipc.messages import Error, Executed, Responded, Response
 from tritonpy.ipc.tensor import Tensor
 from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.request import InferResponse
+from tritonpy.supervisor.scheduling.batcher import Policy
+from tritonpy.supervisor.scheduling.dynamic import DynamicScheduler
+from tritonpy.supervisor.scheduling.queue import LevelPolicy, QueueRules
 from tritonpy.supervisor.scheduling.scheduler import Seat, SequenceStep, Work
 from tritonpy.supervisor.telemetry.statistics import Duration, MemoryUsage, VersionStatistics
 from tritonpy.supervisor.workers.pool import MOST_AHEAD
@@ -797,6 +800,50 @@ async def test_an_instance_has_room_again_with_each_batch_that_ends_in_any_order
     assert rooms == [1, 1]
     assert several.feeder.pumps == before + 2
     assert [one.id for one in several.asker.responses] == ["3", "1"]
+
+
+def scheduled(bench: Bench, rules: QueueRules | None = None, *, ordered: bool) -> DynamicScheduler:
+    """The dynamic scheduler, without batching, in front of the pool."""
+    scheduler = DynamicScheduler("m", 1, Policy(), bench.pool, rules, preserve_ordering=ordered)
+    bench.pool.goes_live(scheduler)
+    return scheduler
+
+
+async def test_answers_can_be_kept_in_order_whichever_batch_ends_first(anyio_backend: str) -> None:
+    bench = Bench(1, concurrency=3)
+    scheduler = scheduled(bench, ordered=True)
+    for name in "abc":
+        scheduler.enqueue(bench.asker.work(id=name))
+    fake = bench.pool.fakes[0]
+    assert fake.load == 3
+
+    fake.finishes(which=2)
+    fake.finishes(which=1)
+    assert bench.asker.responses == []
+    fake.finishes()
+
+    assert [response.id for response in bench.asker.responses] == ["a", "b", "c"]
+    scheduler.close()
+    bench.inputs.close()
+
+
+async def test_the_first_priority_gets_the_room_that_a_batch_leaves(anyio_backend: str) -> None:
+    bench = Bench(1, concurrency=2)
+    rules = QueueRules((LevelPolicy(), LevelPolicy()), 2)
+    scheduler = scheduled(bench, rules, ordered=False)
+    works = [bench.asker.work(id=name) for name in ("x", "y", "late", "first")]
+    works[3].request.priority = 1
+    for work in works:
+        scheduler.enqueue(work)
+    fake = bench.pool.fakes[0]
+
+    fake.finishes(which=1)
+
+    assert [[work.request.id for work in batch] for batch in fake.batches] == [["x"], ["first"]]
+    fake.finishes()
+    assert [[work.request.id for work in batch] for batch in fake.batches] == [["first"], ["late"]]
+    scheduler.close()
+    bench.inputs.close()
 
 
 async def test_all_batches_of_an_instance_that_dies_are_answered(several: Bench) -> None:
