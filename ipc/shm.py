@@ -54,14 +54,21 @@ def segment_size(descriptor: int) -> int:
 def read(descriptor: int, offset: int, size: int) -> bytearray:
     """Copy bytes out of a segment. Raises EOFError when it has become too short for them."""
     data = bytearray(size)
-    view = memoryview(data)
-    at = 0
+    read_into(descriptor, offset, memoryview(data))
+    return data
+
+
+def read_into(descriptor: int, offset: int, view: memoryview) -> None:
+    """Copy bytes out of a segment until the view is full.
+
+    Raises EOFError when the segment has become too short for them.
+    """
+    at, size = 0, len(view)
     while at < size:
         count = os.preadv(descriptor, [view[at:]], offset + at)
         if not count:
             raise EOFError(f"{size - at} of {size} bytes are missing")
         at += count
-    return data
 
 
 def write(descriptor: int, offset: int, data: memoryview) -> None:

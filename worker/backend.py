@@ -100,6 +100,10 @@ class Backend(ABC):
     #: Whether the model may write to its input arrays. Where False they are read-only.
     writes_inputs: ClassVar[bool] = False
 
+    #: Whether inputs that have to be copied out of clients' memory may be Deferred where others are
+    #: arrays, so that what nobody looks at is not copied.
+    defers_inputs: ClassVar[bool] = False
+
     @property
     def takes_device_tensors(self) -> bool:
         """Whether, once loaded, it takes inputs in its GPU's memory as DeviceTensors where others

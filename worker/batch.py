@@ -13,6 +13,7 @@ import numpy as np
 
 from ..ipc.errors import InternalError
 from .backend import Array
+from .copies import COPIES
 from .padding import Lengths, Padder
 from .ragged import Ragged, join_elements
 from .reshape import from_graph_shape, reshapes, to_graph_shape
@@ -188,7 +189,9 @@ def _join(name: str, arrays: list[Array]) -> Array:
         view = _adjacent(arrays)
         if view is not None:
             return view
-    return np.concatenate(arrays)
+    joined: Array = np.concatenate(arrays)
+    COPIES.joined += joined.nbytes
+    return joined
 
 
 def _adjacent(arrays: list[Array]) -> Array | None:

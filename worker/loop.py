@@ -185,6 +185,7 @@ class Worker:
         model = _model(message)
         backend = self._backend_of(model)
         self._memory.writable_inputs = backend.writes_inputs
+        self._memory.deferred_inputs = backend.defers_inputs
         # Before load: a model's own threads may answer as soon as it runs.
         self._instance = Instance(model, backend, self._memory, self._inbox, self._channel)
         backend.load(model)

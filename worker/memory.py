@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,7 +28,9 @@ from ..ipc.tensor import (
     expected_byte_size,
 )
 from .backend import Array
+from .copies import COPIES
 from .cuda_regions import CudaRegions
+from .deferred import Deferred
 from .device_tensor import DeviceTensor, as_array
 from .regions import ClientRegions
 
@@ -54,6 +57,8 @@ class Memory:
         self.writable_inputs = False
         #: Inputs in a GPU's memory are handed out where they are, as DeviceTensors. Set likewise.
         self.device_inputs = False
+        #: Inputs that would be copied out of clients' memory are handed out as Deferred. Likewise.
+        self.deferred_inputs = False
         #: What clients have registered, and requests have named.
         self.regions = ClientRegions()
         self.cuda = cuda or CudaRegions()
@@ -114,7 +119,12 @@ class Memory:
             ):
                 return as_array(region.tensor(data, tensor.datatype, tensor.shape))
             view = memoryview(region.read(data))
+            COPIES.fetched += len(view)
         else:
+            if self.deferred_inputs and tensor.byte_size == expected_byte_size(
+                tensor.datatype, tensor.shape
+            ):
+                return self._deferred(data, tensor)
             view = self._client_bytes(data, tensor.datatype)
         if tensor.datatype == "BYTES":
             try:
@@ -129,9 +139,8 @@ class Memory:
                 f"what {tensor.datatype} {list(tensor.shape)} takes"
             )
         if others and self.writable_inputs:
-            view = memoryview(
-                bytearray(view)
-            )  # of what is in a message, which is immutable, there is little
+            COPIES.guarded += len(view)
+            view = memoryview(bytearray(view))  # of what is in a message there is little
         return np.ndarray(tensor.shape, numpy_dtype(tensor.datatype), view)
 
     def lent(self, tensor: Tensor, on_returned: Callable[[], None], *, shared: bool) -> Array:
@@ -153,7 +162,10 @@ class Memory:
             return decode_bytes(exporter.data, element_count(tensor.shape)).reshape(tensor.shape)
         array: Array = np.frombuffer(exporter.data, numpy_dtype(tensor.datatype))
         array = array.reshape(tensor.shape)
-        return array.copy() if shared and self.writable_inputs else array
+        if shared and self.writable_inputs:
+            COPIES.guarded += array.nbytes
+            return array.copy()
+        return array
 
     def place_in_region(self, name: str, array: Array, place: ClientPlace) -> Tensor:
         """Write an output to where its client wants it, and return what is told of it.
@@ -182,6 +194,7 @@ class Memory:
             self.cuda[place].write(place, data)
         else:
             self.regions[place].write(place, data)
+        COPIES.placed += len(data)
         return Tensor(name, datatype, array.shape, _beginning(place, len(data)))
 
     def place(self, name: str, array: Array, wait_for: WaitFor) -> Tensor:
@@ -204,12 +217,14 @@ class Memory:
                 return Tensor(name, datatype, shape, memoryview(framed))
             array = np.frombuffer(framed, np.uint8)
         elif array.nbytes <= INLINE_LIMIT_BYTES:
+            COPIES.placed += array.nbytes
             return Tensor(name, datatype, shape, memoryview(array.tobytes()))
         size = array.nbytes
         offset = self._allocate(name, size, wait_for)
         assert self._output is not None
         target = np.frombuffer(self._output.view(offset, size), array.dtype).reshape(array.shape)
         np.copyto(target, array)
+        COPIES.placed += size
         return Tensor(name, datatype, shape, Span(OUTPUT_ARENA, offset, size))
 
     def hand_over(self, outputs: Iterable[Tensor]) -> None:
@@ -245,12 +260,18 @@ class Memory:
     def _client_bytes(self, place: Region, datatype: str) -> memoryview:
         region = self.regions[place]
         if self.writable_inputs or datatype == "BYTES":
-            return memoryview(region.read(place))
+            return region.read(place).data
         view = region.view(place)
         # What lies across its natural boundaries is slow to read, and libraries may expect better.
         if np.frombuffer(view, np.uint8).__array_interface__["data"][0] % _ALIGNMENT_BYTES:
-            return memoryview(region.read(place))
+            return region.read(place).data
         return view
+
+    def _deferred(self, place: Region, tensor: Tensor) -> Array:
+        region = self.regions[place]
+        region.check()
+        dtype: np.dtype[Any] = numpy_dtype(tensor.datatype)
+        return cast("Array", Deferred(region, place, dtype, tensor.shape))
 
     def _allocate(self, name: str, size: int, wait_for: WaitFor) -> int:
         assert self._output is not None

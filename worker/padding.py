@@ -15,6 +15,7 @@ from ..ipc import padding
 from ..ipc.dtypes import from_config, numpy_dtype
 from ..ipc.errors import InternalError, InvalidArgumentError
 from .backend import Array
+from .copies import COPIES
 
 #: How long each axis is.
 Lengths = Mapping[str, int]
@@ -74,6 +75,7 @@ class Padder:
             return first
         rows = (sum(len(array) for array in arrays),) if self._batching else ()
         joined: Array = np.full(rows + full, _filling(rule.value, first.dtype), first.dtype)
+        COPIES.joined += joined.nbytes
         start = 0
         for array in arrays:
             own = tuple(slice(extent) for extent in array.shape[skip:])

@@ -21,6 +21,7 @@ import numpy as np
 from ..ipc.dtypes import from_config, numpy_dtype
 from ..ipc.errors import InternalError, InvalidArgumentError
 from .backend import Array
+from .copies import COPIES
 from .reshape import Reshape, reshaped, reshapes
 
 #: The shapes of one input in all requests of a batch.
@@ -119,7 +120,9 @@ def join_elements(arrays: Sequence[Array]) -> Array:
     """All elements of the arrays, one after the other; a view where there is one array."""
     if len(arrays) == 1:
         return arrays[0].reshape(-1)
-    return np.concatenate([array.reshape(-1) for array in arrays])
+    joined: Array = np.concatenate([array.reshape(-1) for array in arrays])
+    COPIES.joined += joined.nbytes
+    return joined
 
 
 def _filled(shape: Sequence[int], source: Sequence[int]) -> tuple[int, ...]:

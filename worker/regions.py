@@ -1,6 +1,7 @@
 """Clients' shared memory in a worker: what is read and written by descriptor, what is mapped.
 
-    a model that may write to its inputs, BYTES     copied out by `pread`
+    a model that may write to its inputs, BYTES     copied out by `pread`; for python models when
+                                                    they look at it, see deferred.py
     every other input                               mapped read-only, and read in place
     outputs                                         copied in by `pwrite`
 
@@ -15,9 +16,13 @@ from __future__ import annotations
 import mmap
 import os
 
+import numpy as np
+import numpy.typing as npt
+
 from ..ipc import shm
 from ..ipc.errors import InternalError, InvalidArgumentError, UnavailableError
 from ..ipc.tensor import Region
+from .copies import COPIES
 
 
 class ClientRegion:
@@ -35,8 +40,7 @@ class ClientRegion:
 
     def view(self, place: Region) -> memoryview:
         """The client's own bytes, read-only. Raises InvalidArgumentError when they are gone."""
-        if shm.segment_size(self._descriptor) < self._end:
-            raise self._shrunk()
+        self.check()
         if self._mapped is None:
             try:
                 mapped = mmap.mmap(
@@ -49,12 +53,24 @@ class ClientRegion:
             self._mapped = memoryview(mapped)
         return self._mapped[place.offset : place.offset + place.size]
 
-    def read(self, place: Region) -> bytearray:
+    def read(self, place: Region) -> npt.NDArray[np.uint8]:
         """A copy of the client's bytes. Raises InvalidArgumentError when they are gone."""
+        if self._descriptor < 0:
+            raise InvalidArgumentError(
+                f"shared memory region '{self._name}' is closed: the request is answered"
+            )
+        data = np.empty(place.size, np.uint8)  # large ones get large pages, unlike a bytearray
         try:
-            return shm.read(self._descriptor, place.offset, place.size)
+            shm.read_into(self._descriptor, place.offset, data.data)
         except EOFError:
             raise self._shrunk() from None
+        COPIES.fetched += place.size
+        return data
+
+    def check(self) -> None:
+        """Raise InvalidArgumentError when the client has cut off what it registered."""
+        if shm.segment_size(self._descriptor) < self._end:
+            raise self._shrunk()
 
     def write(self, place: Region, data: memoryview) -> None:
         """Copy bytes to the beginning of a place that is large enough.
@@ -74,7 +90,8 @@ class ClientRegion:
     def close(self) -> None:
         """Let go of the region. Views that a model still has keep their memory."""
         self._mapped = None
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1  # whose number may be another's soon
+        os.close(descriptor)
 
     def _shrunk(self) -> InvalidArgumentError:
         return InvalidArgumentError(

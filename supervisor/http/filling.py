@@ -23,11 +23,15 @@ class Part(NamedTuple):
 
 
 class Filling:
-    """The parts of a body, none of them empty, and how far they are filled."""
+    """The parts of a body, none of them empty, and how far they are filled.
 
-    __slots__ = ("_at", "_index", "_memory", "_parts", "left")
+    `tensors` is whether they are tensors, whose copies are counted.
+    """
 
-    def __init__(self, parts: Sequence[Part], memory: memoryview) -> None:
+    __slots__ = ("_at", "_index", "_memory", "_parts", "_tensors", "left")
+
+    def __init__(self, parts: Sequence[Part], memory: memoryview, *, tensors: bool = True) -> None:
+        self._tensors = tensors
         self._parts = parts
         self._memory = memory
         self._index = self._at = 0
@@ -60,10 +64,11 @@ class Filling:
     def take(self, data: bytes | memoryview) -> None:
         """Copy bytes that came together with others. Raises as `room` does."""
         view = memoryview(data)
+        if self._tensors:
+            COPIES.inward += len(view)
         while view:
             room = self.room()
             taken = min(len(room), len(view))
             room[:taken] = view[:taken]
-            COPIES.inward += taken
             self.filled(taken)
             view = view[taken:]

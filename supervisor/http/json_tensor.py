@@ -253,10 +253,10 @@ def _pack(datatype: str, elements: list[Any], kinds: set[type]) -> memoryview:
             numbers = np.array(array(wide, elements))
         except OverflowError:
             raise _wrong_type(datatype, wrong) from None
-        return memoryview(numbers.astype(numpy_dtype(datatype)).tobytes())
+        return numbers.astype(numpy_dtype(datatype)).view(np.uint8).data
     if datatype in _HALVES:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, as a FP32 does
-            return memoryview(np.array(packed).astype(numpy_dtype(datatype)).tobytes())
+            return np.array(packed).astype(numpy_dtype(datatype)).view(np.uint8).data
     return memoryview(packed).cast("B")
 
 

@@ -149,7 +149,11 @@ class LeanConnection(Connection):
                 assert self._head is not None
                 if len(self._received) < self._head.length:
                     break
-                self._run(self._head)
+                assert self._head.inference is not None
+                received, end = self._received, self._head.length
+                inference, self._head = self._head.inference, None
+                self._received = received[end:]
+                self._run(inference, memoryview(received)[:end])
             elif self._state is State.DOCUMENT:
                 assert self._head is not None
                 assert self._head.inference is not None
@@ -174,7 +178,7 @@ class LeanConnection(Connection):
         if head is None:
             self._give()
         elif head.inference is not None and self._takes(head, head.inference):
-            self._take(head, head.inference, received[end:])
+            self._take(head, head.inference, end)
         else:
             self._left = end + head.length
             self._state = State.LENDING
@@ -186,11 +190,17 @@ class LeanConnection(Connection):
         address = cast("tuple[str, ...]", self.peername or ("",))[0]
         return self._lean.takes(inference, head.length, address)
 
-    def _take(self, head: Head, inference: Inference, received: bytes) -> None:
-        """The next request is ours; this has come of what is behind its head."""
-        self._received = received
+    def _take(self, head: Head, inference: Inference, begin: int) -> None:
+        """The next request is ours; what has come of its body begins here."""
+        received = self._received
+        end = begin + head.length
+        if len(received) >= end and head.length <= MOST_BODY_BYTES:
+            self._received = received[end:]
+            self._run(inference, memoryview(received)[begin:end])
+            return
+        self._received = received[begin:]
         self._head = head
-        if inference.waits and len(received) < head.length and self.transport is not None:
+        if inference.waits and len(received) < end and self.transport is not None:
             self.transport.write(CONTINUE)
         if head.length > MOST_BODY_BYTES:
             self._state = State.DOCUMENT
@@ -198,17 +208,11 @@ class LeanConnection(Connection):
                 self._admit(head, inference)
             return
         self._state = State.BODY
-        if not head.length:
-            self._run(head)
 
-    def _run(self, head: Head) -> None:
+    def _run(self, inference: Inference, body: memoryview) -> None:
         """Hand an inference to the data plane; what it refuses is answered at once."""
-        assert head.inference is not None
-        body = self._received[: head.length]
-        self._received = self._received[head.length :]
-        self._head = None
         self._state = State.RUNNING
-        self._start(self._lean.run(head.inference, body, self))
+        self._start(self._lean.run(inference, body, self))
 
     def _start(self, outcome: Stream | Reading | Reply) -> None:
         if isinstance(outcome, Reply):

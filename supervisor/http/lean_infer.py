@@ -128,7 +128,7 @@ class LeanInfer:
         )
         return self._access.decide("inference", False, Peer(address, headers)) is None
 
-    def run(self, inference: Inference, body: bytes, connection: Asker) -> Stream | Reply:
+    def run(self, inference: Inference, body: memoryview, connection: Asker) -> Stream | Reply:
         """Hand an inference to the data plane, and its response to the connection as a reply,
         later; a request that is wrong is answered at once.
         """
@@ -152,7 +152,8 @@ class LeanInfer:
         try:
             if inference.document is None:
                 memory = memoryview(bytearray(behind))
-                return Arrival(inference, None, Filling([Part(None, 0, behind)], memory), memory)
+                filling = Filling([Part(None, 0, behind)], memory, tensors=False)
+                return Arrival(inference, None, filling, memory)
             parsed, prefix = self._read(inference, document, behind)
             try:
                 placing.use_regions(self._dataplane, parsed)
@@ -225,9 +226,8 @@ class LeanInfer:
             self._app.end()
             return _failed(inference.model)
 
-    def _parse(self, inference: Inference, body: bytes) -> ParsedRequest:
+    def _parse(self, inference: Inference, view: memoryview) -> ParsedRequest:
         """The request, with its bytes in their places. Raises StatusError."""
-        view = memoryview(body)
         cut = len(view) if inference.document is None else inference.document
         rest = view[cut:]
         parsed, prefix = self._read(inference, view[:cut], len(rest))

@@ -40,6 +40,7 @@ class PythonBackend(RequestBackend):
 
     pure: ClassVar[bool] = False
     writes_inputs: ClassVar[bool] = True
+    defers_inputs: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._python_model: Any = None

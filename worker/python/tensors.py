@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...ipc.dtypes import DataType, from_numpy
+from ...ipc.errors import StatusError
 from ..backend import Array
 from ..cuda_regions import on_host
+from ..deferred import Deferred
 from ..device_tensor import DeviceTensor, as_array
 from ..dlpack_layout import CPU, CUDA
 from . import dlpack
@@ -31,9 +33,9 @@ class Tensor:
 
     __slots__ = ("_held", "_name")
 
-    #: An array where the tensor lies in host memory, else the memory of a GPU: another library's,
-    #: or a client's.
-    _held: Array | dlpack.Memory | DeviceTensor
+    #: An array where the tensor lies in host memory, or will when somebody looks; else the memory
+    #: of a GPU: another library's, or a client's.
+    _held: Array | Deferred | dlpack.Memory | DeviceTensor
     _name: str
 
     def __init__(self, name: str, array: Array) -> None:
@@ -81,7 +83,7 @@ class Tensor:
                 "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and "
                 "from_dlpack() instead."
             )
-        return held
+        return _array(self)
 
     def triton_dtype(self) -> int:
         """The number of the data type."""
@@ -110,7 +112,7 @@ class Tensor:
             return held.__dlpack__()
         if self._datatype == "BYTES":
             raise TritonModelException("DLPack does not have support for string tensors.")
-        return dlpack.exported(held, self._datatype)
+        return dlpack.exported(_array(self), self._datatype)
 
     def __dlpack__(self, stream: object = None) -> Any:
         return self.to_dlpack()
@@ -138,7 +140,7 @@ class Tensor:
         return held.datatype if isinstance(held, _ON_GPU) else from_numpy(held.dtype)
 
 
-def wrap(name: str, held: Array | dlpack.Memory | DeviceTensor) -> Tensor:
+def wrap(name: str, held: Array | Deferred | dlpack.Memory | DeviceTensor) -> Tensor:
     """A tensor of something that is known to be right: an input, or another library's memory."""
     tensor = Tensor.__new__(Tensor)
     tensor._name = name  # pyright: ignore[reportPrivateUsage]
@@ -151,7 +153,7 @@ def host_array(tensor: Tensor) -> Array:
     held = tensor._held  # pyright: ignore[reportPrivateUsage]
     if isinstance(held, DeviceTensor):
         return on_host({tensor.name(): as_array(held)})[tensor.name()]
-    return copied_to_host(held) if isinstance(held, dlpack.Memory) else held
+    return copied_to_host(held) if isinstance(held, dlpack.Memory) else _array(tensor)
 
 
 def device_array(tensor: Tensor) -> Array:
@@ -160,8 +162,23 @@ def device_array(tensor: Tensor) -> Array:
     if isinstance(held, DeviceTensor):
         return as_array(held)
     if not isinstance(held, dlpack.Memory):
-        return held
+        return _array(tensor)
     return as_array(DeviceTensor(held.address, held.device[1], held.datatype, held.shape, held))
+
+
+def _array(tensor: Tensor) -> Array:
+    """The array of a tensor that is not on a GPU; it is read from its client's memory now, if it
+    was not before. Raises TritonModelException when that is gone.
+    """
+    held = tensor._held  # pyright: ignore[reportPrivateUsage]
+    if isinstance(held, Deferred):
+        try:
+            held = held.array()
+        except StatusError as error:
+            raise TritonModelException(error.message) from None
+        tensor._held = held  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(held, np.ndarray)
+    return held
 
 
 def _checked_name(name: str) -> str:

@@ -121,3 +121,5 @@ def test_only_what_is_taken_from_elsewhere_counts_as_copied() -> None:
     filling.room()[:7] = b"defghij"
     filling.filled(7)
     assert COPIES.inward - before == 3
+    Filling([Part(None, 0, 3)], memoryview(bytearray(3)), tensors=False).take(b"{}\n")
+    assert COPIES.inward - before == 3
