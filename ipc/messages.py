@@ -185,6 +185,8 @@ class Request(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
     shared: list[str] = []
     #: Where the instance keeps the state of the request's sequence; -1 if it has none.
     slot: int = -1
+    #: What its trace is to others' spans, as JSON; "" if there is none.
+    trace_context: str = ""
     #: Fills a row that no sequence has anything for: its inputs are zeros like those of the others
     #: in the batch, beside the ones that it has, and it is not answered.
     null: bool = False

@@ -158,6 +158,10 @@ class RequestTrace(Protocol):
         """Note a response and its outputs."""
         ...
 
+    def propagated(self) -> str:
+        """What a model passes on for others' spans, as JSON; "" if there is nothing."""
+        ...
+
     def child(self) -> RequestTrace:
         """The trace of a request that is made to answer this one."""
         ...

@@ -88,6 +88,8 @@ class Request(Struct, eq=False):
     reschedule: bool = False
     #: Outputs that may be DeviceTensors, since their client wants them in a GPU's memory.
     on_device: Collection[str] = ()
+    #: The OpenTelemetry context of the request as JSON; "" without one.
+    trace_context: str = ""
 
 
 class Backend(ABC):

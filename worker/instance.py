@@ -297,6 +297,7 @@ class Instance:
                     partial(self.respond, request, started_ns),
                     partial(self._inbox.is_cancelled, key),
                     on_device=on_device(request) if request.places else (),
+                    trace_context=request.trace_context,
                 )
             )
         return requests

@@ -21,6 +21,7 @@ from .trace_settings import TraceConfig
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.trace import Span, SpanKind
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,29 @@ _OF_REQUEST = ("HTTP_", "GRPC_")
 _OF_COMPUTE = "COMPUTE_"
 
 
+class _Ids:
+    """Ids at random, but for those that a model was told before there was a span."""
+
+    def __init__(self, others: IdGenerator) -> None:
+        self._others = others
+        #: Those of the next span; 0 for any.
+        self.trace_id = self.span_id = 0
+
+    def generate_span_id(self) -> int:
+        """The id of a span that begins."""
+        told, self.span_id = self.span_id, 0
+        return told or self._others.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        """The id of a trace that begins."""
+        told, self.trace_id = self.trace_id, 0
+        return told or self._others.generate_trace_id()
+
+    def is_trace_id_random(self) -> bool:
+        """Ours are random as well."""
+        return True
+
+
 class OpenTelemetry:
     """Turns traces into spans, on a thread of its own, and exports them in batches."""
 
@@ -41,6 +65,7 @@ class OpenTelemetry:
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
             from opentelemetry.sdk.trace.sampling import ALWAYS_ON
         except ImportError as error:
             raise InvalidArgumentError(
@@ -48,9 +73,13 @@ class OpenTelemetry:
                 "missing: pip install 'tritonpy-supervisor[otel]'"
             ) from None
         resource = Resource({"service.name": "triton-inference-server", **dict(config.resource)})
+        self._ids = _Ids(RandomIdGenerator())
         # Sampled already: what comes here is exported.
         self._provider = TracerProvider(
-            sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False
+            sampler=ALWAYS_ON,
+            resource=resource,
+            shutdown_on_exit=False,
+            id_generator=cast("IdGenerator", self._ids),
         )
         self._provider.add_span_processor(
             BatchSpanProcessor(
@@ -106,8 +135,11 @@ class OpenTelemetry:
         else:
             if trace.parent:
                 parent = TraceContextTextMapPropagator().extract({"traceparent": trace.parent})
+            if parent is None:
+                self._ids.trace_id = int(trace.trace_id, 16)
             root = self._begin("InferRequest", stamps, parent, SpanKind.SERVER)
             parent = set_span_in_context(root)
+        self._ids.span_id = int(trace.span_id, 16)
         middle = self._begin(identity.model, model, parent, SpanKind.INTERNAL)
         middle.set_attributes(
             {

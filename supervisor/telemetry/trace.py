@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -81,6 +82,8 @@ class Trace:
         "id",
         "levels",
         "parent",
+        "span_id",
+        "trace_id",
         "within",
     )
 
@@ -98,6 +101,8 @@ class Trace:
         self.frequency = settings.log_frequency
         #: The client's own trace that this one belongs to, as in the header; "" for none.
         self.parent = parent
+        #: Under which hexadecimal ids the model's span is going to be exported; "" if it is not.
+        self.trace_id = self.span_id = ""
         #: The trace of the ensemble's request that this one is made for.
         self.within: Trace | None = None
         #: For the sink: where the spans of children belong, and children that ended before that.
@@ -131,6 +136,13 @@ class Trace:
                 if isinstance(found, memoryview):
                     copied = bytes(found)
                 self._tensor("TENSOR_QUEUE_INPUT", tensor, copied)
+
+    def propagated(self) -> str:
+        """What a model passes on for others' spans, as JSON; "" if there is nothing."""
+        if not self.span_id:
+            return ""
+        parent = f"00-{self.trace_id}-{self.span_id}-01"
+        return f'{{"traceparent":"{parent}","tracestate":""}}'
 
     def child(self) -> Trace:
         """The trace of a request that is made to answer this one. Whoever makes it ends it."""
@@ -213,6 +225,10 @@ class Traces:
         self._created += 1
         trace = Trace(self._created, settings, parent, self._ended, child)
         trace.within = within
+        if self.config.mode == "opentelemetry":
+            given = parent.split("-")[1] if parent else secrets.token_hex(16)
+            trace.trace_id = given if within is None else within.trace_id
+            trace.span_id = secrets.token_hex(8)
         return trace
 
     def update(

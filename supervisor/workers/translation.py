@@ -42,6 +42,7 @@ def request_message(work: Work) -> messages.Request:
         request.timeout_us,
         _places(request) if request.regions else {},
         request.shared,
+        trace_context="" if request.trace is None else request.trace.propagated(),
     )
 
 

@@ -64,6 +64,17 @@ REQUEST = st.builds(
 RESPONSE = st.builds(
     messages.Response, NUMBER, TENSORS, st.booleans(), st.one_of(st.none(), ERROR), PARAMETERS
 )
+VALUE = st.floats(allow_nan=False)
+CHANGE = st.builds(
+    messages.MetricChange,
+    TEXT,
+    st.lists(st.tuples(TEXT, TEXT), max_size=2),
+    VALUE,
+    st.one_of(st.none(), VALUE),
+    st.lists(VALUE, max_size=2),
+    st.lists(NUMBER, max_size=3),
+    st.booleans(),
+)
 
 MESSAGES: dict[type, Strategy] = {
     messages.Describe: st.builds(messages.Describe, FILES, TEXT, INSTANCE, STRINGS),
@@ -102,6 +113,26 @@ MESSAGES: dict[type, Strategy] = {
     messages.Responded: st.builds(messages.Responded, RESPONSE),
     messages.Log: st.builds(messages.Log, TEXT, TEXT, TEXT, NUMBER),
     messages.Stopped: st.builds(messages.Stopped),
+    messages.AttachReadiness: st.builds(messages.AttachReadiness, NUMBER),
+    messages.Readiness: st.builds(messages.Readiness, st.booleans()),
+    messages.Call: st.builds(
+        messages.Call, TEXT, NUMBER, REQUEST, st.booleans(), NUMBER, st.booleans(), NUMBER
+    ),
+    messages.Answer: st.builds(
+        messages.Answer, RESPONSE, st.dictionaries(TEXT, NUMBER, max_size=2), st.lists(TEXT)
+    ),
+    messages.Withdraw: st.builds(messages.Withdraw, NUMBER),
+    messages.Returned: st.builds(messages.Returned, st.lists(NUMBER)),
+    messages.LoadModel: st.builds(
+        messages.LoadModel, NUMBER, TEXT, TEXT, st.dictionaries(TEXT, st.binary(), max_size=2)
+    ),
+    messages.UnloadModel: st.builds(messages.UnloadModel, NUMBER, TEXT, st.booleans()),
+    messages.AskReady: st.builds(messages.AskReady, NUMBER, TEXT, TEXT),
+    messages.Done: st.builds(messages.Done, NUMBER, st.booleans(), st.one_of(st.none(), ERROR)),
+    messages.DeclareFamily: st.builds(messages.DeclareFamily, NUMBER, TEXT, TEXT, TEXT),
+    messages.MetricChanges: st.builds(
+        messages.MetricChanges, st.lists(CHANGE, max_size=3), st.lists(TEXT)
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,10 +27,31 @@ SAMPLED = f"00-{TRACE}-{SPAN}-01"
 NOT_SAMPLED = f"00-{TRACE}-{SPAN}-00"
 
 
+#: Answers with the context of its trace.
+TOLD = """
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            return [self.answer(request.trace().get_context()) for request in requests]
+
+        def answer(self, context):
+            output = pb_utils.Tensor("OUT", np.array([str(context)], np.object_))
+            return pb_utils.InferenceResponse([output])
+"""
+TOLD_CONFIG = """
+    backend: "python"
+    input [ { name: "IN" data_type: TYPE_FP32 dims: [ 1 ] } ]
+    output [ { name: "OUT" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+
+
 @contextmanager
 def _tracing(path: Path, *more: str) -> Iterator[tuple[RunningServer, Collector]]:
     """A server that exports; when the block ends, everything has been exported."""
     models.python_identity(path, "plain")
+    models.python_model(path, "told", TOLD, TOLD_CONFIG)
     with collecting() as collector:
         texts = ["mode=opentelemetry", "level=TIMESTAMPS", f"opentelemetry,url={collector.url}"]
         arguments = [f"--trace-config={text}" for text in (*texts, *more)]
@@ -186,3 +208,31 @@ def test_the_steps_of_an_ensemble_are_spans_inside_of_its_own(tmp_path: Path) ->
     assert len(collector.spans) == 6  # with the two computations
     parents = {_attributes(part)["triton.trace_parent_id"] for part in parts}
     assert parents == {_attributes(whole)["triton.trace_id"]}
+
+
+def _context(server: RunningServer, headers: dict[str, str] | None = None) -> str:
+    with httpclient.InferenceServerClient(server.http) as client:
+        tensor = httpclient.InferInput("IN", [1], "FP32")
+        tensor.set_data_from_numpy(np.ones(1, np.float32))
+        found = client.infer("told", [tensor], headers=headers).as_numpy("OUT")
+    assert found is not None
+    return str(found[0].decode())
+
+
+@pytest.mark.parametrize("headers", [None, {"traceparent": SAMPLED}])
+def test_a_model_is_told_the_span_that_stands_for_it(
+    tmp_path: Path, headers: dict[str, str] | None
+) -> None:
+    with _tracing(tmp_path, "rate=1") as (server, collector):
+        context = json.loads(_context(server, headers))
+
+    (span,) = (span for span in collector.spans if span.name == "told")
+    trace_id, span_id = span.trace_id.hex(), span.span_id.hex()
+    assert context == {"traceparent": f"00-{trace_id}-{span_id}-01", "tracestate": ""}
+    assert {each.trace_id for each in collector.spans} == {span.trace_id}
+    assert (trace_id == TRACE) is (headers is not None)
+
+
+def test_a_model_whose_request_is_not_traced_is_told_nothing(tmp_path: Path) -> None:
+    with _tracing(tmp_path, "rate=0") as (server, _collector):
+        assert _context(server) == "None"

@@ -276,7 +276,7 @@ class ReceivedRequest(InferenceRequest):
 
     def trace(self) -> InferenceTrace:
         """The trace that the request belongs to."""
-        return InferenceTrace(None, self._received.key)
+        return InferenceTrace(self._received.trace_context or None, self._received.key)
 
     def _outgoing(self, decoupled: bool) -> Outgoing:
         raise TritonModelException(
