@@ -16,6 +16,7 @@ def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | N
     `config` is a configuration as JSON, and `files` the content of files by `file:<path>`, in place
     of what the repository has. Raises TritonModelException when that fails.
     """
+    _require_text("load_model", model_name, config)
     peers, instance = peers_of("load_model")
     try:
         peers.load(model_name, config, _checked(files or {}))
@@ -28,9 +29,10 @@ def unload_model(model_name: str, unload_dependents: bool = False) -> None:
 
     Raises TritonModelException when that fails.
     """
+    _require_text("unload_model", model_name)
     peers, instance = peers_of("unload_model")
     try:
-        peers.unload(model_name, dependents=unload_dependents)
+        peers.unload(model_name, dependents=bool(unload_dependents))
     except StatusError as error:
         _refuse("unload model", instance, error)
 
@@ -40,11 +42,19 @@ def is_model_ready(model_name: str, model_version: str = "") -> bool:
 
     Raises TritonModelException when that cannot be found out.
     """
+    _require_text("is_model_ready", model_name, model_version)
     peers, instance = peers_of("is_model_ready")
     try:
         return peers.is_ready(model_name, model_version)
     except StatusError as error:
         _refuse("check model readiness", instance, error)
+
+
+def _require_text(function: str, *values: object) -> None:
+    """Raise TypeError for what the server could not read."""
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError(f"{function} expects its arguments to be str, got {value!r}")
 
 
 def _checked(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -100,27 +100,34 @@ class InferenceRequest:
 
         `timeout` is in microseconds, `model_version` -1 the latest. Raises TritonModelException
         for an input that is None, an empty output name, and a correlation id or a parameter of
-        the wrong type.
+        the wrong type, and TypeError for anything else of a wrong type.
         """
         if inputs is None or requested_output_names is None or model_name is None:
             raise TypeError(
                 "InferenceRequest requires inputs, requested_output_names and model_name"
             )
-        if not isinstance(correlation_id, (int, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TritonModelException("Correlation ID must be integer or string")
+        for what, text in (("request_id", request_id), ("model_name", model_name)):
+            _require(what, text, str)
+        for what, number in (("model_version", model_version), ("timeout", timeout)):
+            _require(what, number, int)
+        if timeout < 0:
+            raise TypeError(f"InferenceRequest expects its timeout to be positive, got {timeout}")
         whose = f"request with id '{request_id}' and model name '{model_name}'"
         for tensor in inputs:
             if tensor is None:  # pyright: ignore[reportUnnecessaryComparison]
                 raise TritonModelException(f"Input tensor for {whose} should not be empty.")
+            _require("inputs", tensor, Tensor)
+        for name in requested_output_names:
+            _require("requested_output_names", name, str)
         if "" in requested_output_names:
             raise TritonModelException(f"Requested output name for {whose} should not be empty.")
         self._request_id = request_id
-        self._correlation_id = correlation_id
+        self._correlation_id = _identity(correlation_id)
         self._inputs: list[Tensor] | None = list(inputs)
         self._output_names = tuple(dict.fromkeys(requested_output_names))
         self._model_name = model_name
         self._model_version = model_version
-        self._flags = flags
+        self._flags = _flags(flags)
         self._timeout = timeout
         self._preferred_memory = preferred_memory
         self._trace = trace
@@ -202,7 +209,7 @@ class InferenceRequest:
             self._correlation_id,
             self._flags,
             self._timeout,
-            decoupled,
+            bool(decoupled),
             key_of(self._trace),
         )
 
@@ -297,6 +304,27 @@ def _flags(flags: int) -> int:
     if not isinstance(flags, int) or not 0 <= flags < 1 << 32:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"flags are expected as an unsigned number of 32 bits, got {flags!r}")
     return flags
+
+
+def _require(what: str, value: object, kind: type) -> None:
+    """Raise TypeError for what the server could not read."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(
+            f"InferenceRequest expects {what} to be of type {kind.__name__}, got "
+            f"{type(value).__name__}"
+        )
+
+
+def _identity(correlation_id: int | str) -> int | str:
+    if isinstance(correlation_id, str):
+        return correlation_id
+    if not isinstance(correlation_id, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TritonModelException("Correlation ID must be integer or string")
+    if not 0 <= correlation_id < 1 << 64:
+        raise TritonModelException(
+            f"Correlation ID must be an unsigned integer of 64 bits, got {correlation_id}"
+        )
+    return int(correlation_id)
 
 
 def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:

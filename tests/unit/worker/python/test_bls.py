@@ -178,6 +178,43 @@ def test_a_worker_that_ends_is_an_error(others: Others) -> None:
     assert iterated(made().exec(decoupled=True)) == ["the model is being unloaded"]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model_version": "1"},
+        {"model_version": True},
+        {"request_id": 5},
+        {"timeout": 1.5},
+        {"timeout": -1},
+        {"flags": None},
+        {"requested_output_names": [5]},
+        {"inputs": ["IN"]},
+    ],
+)
+def test_what_the_server_could_not_read_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="expect"):
+        made(**fields)
+
+
+def test_a_correlation_id_is_text_or_an_unsigned_number(others: Others) -> None:
+    for wrong in (-1, 1 << 64):
+        with pytest.raises(TritonModelException, match="unsigned integer of 64 bits"):
+            made(correlation_id=wrong)
+    made(correlation_id=True).exec(decoupled=1)  # type: ignore[arg-type]
+    (sent,) = others.asked
+    assert (type(sent.correlation_id), sent.correlation_id, sent.decoupled) == (int, 1, True)
+
+
+def test_models_are_named_by_text() -> None:
+    for call in (
+        lambda: pb_utils.load_model(5),  # type: ignore[arg-type]
+        lambda: pb_utils.unload_model(None),  # type: ignore[arg-type]
+        lambda: pb_utils.is_model_ready("x", 1),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match="expects its arguments to be str"):
+            call()
+
+
 # --- awaiting -------------------------------------------------------------------------------------
 
 
