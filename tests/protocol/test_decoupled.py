@@ -213,8 +213,10 @@ REPEATED = f"""
 BOTH = pytest.mark.parametrize("how", ["threaded", "awaited"])
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+@pytest.fixture(scope="module", params=["grpcio", "lean"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
     repository = tmp_path_factory.mktemp("repository")
     squared = models.identity_config("TYPE_INT32", more=DECOUPLED)
     for name, code, config in (
@@ -225,7 +227,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         ("deeds", DEEDS, squared),
     ):
         models.python_model(repository, name, BEGINNING + code, config)
-    with serving(repository) as running, unharmed(running, tracebacks=True):
+    arguments = [f"--grpc-transport={request.param}"]
+    with serving(repository, arguments=arguments) as running, unharmed(running, tracebacks=True):
         yield running
 
 
