@@ -274,6 +274,7 @@ class Instance:
             if batch is not None:  # it is not one that could not be sent after all
                 if self._oversight is not None:
                     self._oversight.taken_back(number, batch)
+                    self._begin_next(self._oversight)
                 for work in batch:
                     del self._open[work.key]
                     if work.request.trace is not None:
@@ -527,6 +528,10 @@ class Instance:
     def _look_after(self, oversight: Oversight, message: messages.Executed) -> None:
         """A batch is executed; the next one that is at the worker has begun."""
         oversight.executed(message.batch, message.rescheduled)
+        self._begin_next(oversight)
+
+    def _begin_next(self, oversight: Oversight) -> None:
+        """The worker is about to begin the first batch that it has, unless it has begun it."""
         for number, batch in self._batches.items():
             oversight.begin(number, batch)
             break

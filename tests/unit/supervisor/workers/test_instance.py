@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tritonpy.supervisor.memory.buffers import InputArena
 from tritonpy.supervisor.request import InferRequest
 from tritonpy.supervisor.scheduling.scheduler import Work
 from tritonpy.supervisor.workers.instance import Instance
+from tritonpy.supervisor.workers.oversight import Oversight
 from tritonpy.supervisor.workers.process import Surroundings
 from tritonpy.supervisor.workers.restarts import RestartPolicy
 from tritonpy.supervisor.workers.states import WorkerState
@@ -333,6 +335,33 @@ async def test_what_was_sent_ahead_has_its_time_from_when_it_begins(
             "2 seconds of execution_timeout_secs",
         )
     ]
+
+
+async def test_behind_what_is_taken_back_the_next_one_has_its_time(bench: Bench) -> None:
+    """The supervisor was told that the worker is free, and the worker has begun nothing yet."""
+
+    class Taking:
+        """A process of which the older batch is taken back."""
+
+        numbers: ClassVar = [2]
+
+        def take_back(self) -> int | None:
+            return self.numbers.pop() if self.numbers else None
+
+    instance = bench.instance()
+    back, stays = bench.asker.work(id="back"), bench.asker.work(id="stays")
+    oversight = Oversight(WorkerLimits(execution_secs=3600), os.getpid(), print)
+    instance._process = Taking()  # type: ignore[assignment] # pyright: ignore
+    instance._oversight = oversight  # pyright: ignore[reportPrivateUsage]
+    instance._batches = {2: [back], 3: [stays]}  # pyright: ignore[reportPrivateUsage]
+    instance._open = {work.key: work for work in (back, stays)}  # pyright: ignore
+    oversight.begin(2, [back])
+
+    assert instance.take_back() == [back]
+
+    assert "1 requests in 1 batches" in repr(oversight)
+    oversight.stop()
+    instance._process = None  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_batch_that_could_not_be_sent_ahead_is_not_had_back(bench: Bench) -> None:
