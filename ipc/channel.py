@@ -48,8 +48,11 @@ class SupervisorChannel:
         self._connection: socket.socket | None = None
         self._reader: FrameReader | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        #: What the socket did not take.
+        #: What the socket did not take, or was not asked to take yet.
         self._unsent = bytearray()
+        #: A message was sent in this turn of the loop, or the socket is full: what follows is
+        #: gathered, for one system call and one waking of the worker.
+        self._gathers = False
         #: More messages have been read than one turn of the loop delivers.
         self._is_behind = False
 
@@ -70,6 +73,7 @@ class SupervisorChannel:
     def send(self, message: ToWorker) -> None:
         """Send a message to the worker, or keep what the socket does not take.
 
+        The first one of a turn of the loop goes at once, and the others together at its end.
         Its buffers are copied before this returns. When the worker is gone the message is dropped:
         its exit tells the rest.
         """
@@ -77,7 +81,7 @@ class SupervisorChannel:
         connection, loop = self._connection, self._loop
         assert connection is not None, "open() comes first"
         assert loop is not None
-        if self._unsent:
+        if self._gathers:
             self._unsent += frame
             return
         try:
@@ -86,9 +90,12 @@ class SupervisorChannel:
             sent = 0
         except ConnectionError:
             return
+        self._gathers = True
         if sent < len(frame):
             self._unsent += frame[sent:]
             loop.add_writer(connection.fileno(), self._send_unsent)
+        else:
+            loop.call_soon(self._send_gathered)
 
     def drain(self) -> None:
         """Deliver everything that the worker has said, however much: for when it has died.
@@ -115,17 +122,34 @@ class SupervisorChannel:
             self._connection.close()
             self._connection = self._reader = None
 
+    def _send_gathered(self) -> None:
+        """The turn of the loop is over: send what was gathered since its first message."""
+        connection, loop = self._connection, self._loop
+        if connection is None:
+            return
+        if self._unsent and not self._send_some(connection):
+            assert loop is not None
+            loop.add_writer(connection.fileno(), self._send_unsent)
+        else:
+            self._gathers = False
+
     def _send_unsent(self) -> None:
+        """The socket takes more."""
         assert self._connection is not None
         assert self._loop is not None
+        if self._send_some(self._connection):
+            self._gathers = False
+            self._loop.remove_writer(self._connection.fileno())
+
+    def _send_some(self, connection: socket.socket) -> bool:
+        """Send what the socket takes of what is not sent; True when that is all."""
         try:
-            del self._unsent[: self._connection.send(self._unsent)]
+            del self._unsent[: connection.send(self._unsent)]
         except BlockingIOError:
-            return
+            return False
         except ConnectionError:
             self._unsent.clear()
-        if not self._unsent:
-            self._loop.remove_writer(self._connection.fileno())
+        return not self._unsent
 
     def _receive(self) -> None:
         """The socket is readable."""

@@ -124,6 +124,19 @@ async def test_messages_arrive_in_the_order_in_which_they_were_sent(ends: Ends) 
     assert [number_of(message) for message in received] == list(range(10_000))
 
 
+async def test_what_is_sent_in_one_turn_of_the_loop_goes_in_two_pieces(ends: Ends) -> None:
+    def arrived() -> int:
+        return len(ends.theirs.recv(1 << 16, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+
+    one = len(framed(msgspec.msgpack.encode(Release([1]))))
+    for turn in (1, 2):
+        for _ in range(4):
+            ends.supervisor.send(Release([1]))
+        assert arrived() == ((turn - 1) * 4 + 1) * one  # the worker is woken at once
+        await asyncio.sleep(0)
+        assert arrived() == turn * 4 * one
+
+
 async def test_ten_thousand_messages_go_to_the_worker_without_waiting(ends: Ends) -> None:
     for number in range(10_000):
         ends.supervisor.send(Cancel([number]))
@@ -191,6 +204,7 @@ async def test_what_the_socket_does_not_take_is_kept_in_order(ends: Ends) -> Non
     large = [Cancel([number] * 5000) for number in range(1000)]
     for message in large:
         ends.supervisor.send(message)
+    await asyncio.sleep(0)
     assert ends.supervisor._unsent  # pyright: ignore[reportPrivateUsage]
     first = [ends.worker.receive() for _ in range(50)]
 
@@ -459,6 +473,7 @@ async def test_a_message_ends_a_wait_that_may_be_woken(ends: Ends) -> None:
 async def test_a_message_that_is_here_already_is_received_before_a_wake(ends: Ends) -> None:
     ends.supervisor.send(Release([64]))
     ends.supervisor.send(Stop())
+    await asyncio.sleep(0)
     assert await receive(ends.worker) == Release([64])
 
     ends.worker.wake()
