@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -93,3 +94,35 @@ def test_what_a_model_prints_is_logged_line_by_line_under_its_name(tmp_path: Pat
     assert "\x1b" not in server.log
     assert sum(line.count("x" * 1000) for line in said) == 19  # 8192 + 8192 + 3616
     assert said[-1].startswith("no newline at the end")
+
+
+#: Logs at every stage of its life; the numbers are those of its lines.
+SAYS = """\
+import triton_python_backend_utils as pb_utils
+pb_utils.Logger.log_info("at import, 2")
+class TritonPythonModel:
+    def __init__(self):
+        pb_utils.Logger.log_warn("when made, 5")
+    def initialize(self, args):
+        pb_utils.Logger.log("when initialized, 7", pb_utils.Logger.ERROR)
+    def execute(self, requests):
+        raise ValueError("not here")
+    def finalize(self):
+        pb_utils.Logger.log(message="at the end, 11")
+"""
+
+
+def test_a_model_logs_at_every_stage_with_the_line_that_did(tmp_path: Path) -> None:
+    models.python_model(tmp_path, "says", SAYS, models.identity_config())
+    with serving(tmp_path) as server:
+        assert server.stop() == 0
+        log = server.log
+
+    said = re.findall(r'^([IWE])\d+ .* model.py:(\d+)\] "\[says_0\] (.*), (\d+)"$', log, re.M)
+    assert [(level, text) for level, _, text, _ in said] == [
+        ("I", "at import"),
+        ("W", "when made"),
+        ("E", "when initialized"),
+        ("I", "at the end"),
+    ]
+    assert [line for _, line, _, _ in said] == [wanted for _, _, _, wanted in said]
