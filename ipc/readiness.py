@@ -33,6 +33,9 @@ class Question:
 
 
 def questions(descriptor: int) -> Iterator[None]:
-    """The worker's end: waits for each question, until nobody can ask any more."""
-    while os.read(descriptor, 1):
-        yield
+    """The worker's end: waits for each question, until nobody can ask any more, and closes it."""
+    try:
+        while os.read(descriptor, 1):
+            yield
+    finally:
+        os.close(descriptor)
