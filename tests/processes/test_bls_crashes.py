@@ -12,7 +12,7 @@ import pytest
 import tritonclient.grpc as grpc
 from support import callers, models
 from support.callers import run
-from support.clients import eventually, get, metrics
+from support.clients import eventually, get, pending
 from support.servers import RunningServer, serving
 from tritonclient.utils import InferenceServerException
 
@@ -146,11 +146,6 @@ found = [told(next(one)) for one in [one.exec(decoupled=True) for one in calls]]
     assert run(server, "script", SHORT) == [[0.0]]
     statistics = get(server, "/v2/models/waits/stats").json["model_stats"][0]
     assert statistics["execution_count"] == 2
-
-
-def pending(server: RunningServer, model: str) -> float:
-    name = f'nv_inference_pending_request_count{{model="{model}",version="1"}}'
-    return metrics(server)[name]
 
 
 def is_ready(server: RunningServer, model: str) -> bool:

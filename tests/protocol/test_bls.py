@@ -10,28 +10,14 @@ import numpy as np
 import pytest
 from support import callers, models
 from support.callers import infer, run
-from support.clients import get, metrics
-from support.ensembles import ensemble, step
+from support.clients import copied, get
+from support.ensembles import add_one, ensemble, step
 from support.servers import RunningServer, serving
 from tritonclient.utils import InferenceServerException
 
 #: Small enough that spans which are not given back fill the arenas soon.
 ARENA = 64 << 20
 LARGE = 16 << 20
-
-#: Adds 1 to IN in place.
-ADD_ONE = """
-    import triton_python_backend_utils as pb_utils
-
-    class TritonPythonModel:
-        def execute(self, requests):
-            return [self._response(request) for request in requests]
-
-        def _response(self, request):
-            array = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
-            array += 1
-            return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", array)])
-"""
 
 #: Says what it sees of a request.
 SEEN = """
@@ -62,7 +48,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     callers.of_integer(path, "bls_decoupled_async", callers.DECOUPLED_ASYNC)
     callers.scripted(path, "script")
     callers.scripted(path, "async_script", coroutine=True)
-    models.python_model(path, "add_one", ADD_ONE, models.identity_config())
+    add_one(path, "add_one")
     models.python_model(path, "seen", SEEN, models.identity_config("TYPE_STRING"))
     maps = ({"IN": "IN"}, {"OUT": "x"}), ({"IN": "x"}, {"OUT": "OUT"})
     pair = [step("add_one", inputs, outputs) for inputs, outputs in maps]
@@ -243,12 +229,6 @@ def test_another_model_may_be_called_as_a_decoupled_one(server: RunningServer) -
 
 
 # --- memory ---------------------------------------------------------------------------------------
-
-
-def copied(server: RunningServer) -> tuple[int, int]:
-    text = metrics(server)
-    name = "tritonpy_tensor_copied_bytes"
-    return int(text[f'{name}{{direction="in"}}']), int(text[f'{name}{{direction="out"}}'])
 
 
 def test_the_server_copies_nothing_of_what_models_say_to_each_other(server: RunningServer) -> None:

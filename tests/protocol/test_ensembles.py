@@ -16,7 +16,7 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http
 import tritonclient.utils.shared_memory as shm
 from support import models
-from support.clients import eventually, get, metrics, post_json
+from support.clients import copied, eventually, get, metrics, post_json
 from support.ensembles import add_one, ensemble, step
 from support.servers import RunningServer, serving
 from tritonclient.utils import InferenceServerException
@@ -238,12 +238,6 @@ def executions(server: RunningServer, model: str) -> int:
     count = statistics["execution_count"]
     assert isinstance(count, int)
     return count
-
-
-def copied(server: RunningServer) -> tuple[int, int]:
-    text = metrics(server)
-    name = "tritonpy_tensor_copied_bytes"
-    return int(text[f'{name}{{direction="in"}}']), int(text[f'{name}{{direction="out"}}'])
 
 
 def test_the_computing_of_an_ensemble_is_that_of_its_steps(tmp_path: Path) -> None:

@@ -232,6 +232,13 @@ def metrics(server: RunningServer) -> dict[str, float]:
     return samples
 
 
+def copied(server: RunningServer) -> tuple[int, int]:
+    """How many bytes of tensors the server itself has copied, in and out."""
+    text = metrics(server)
+    name = "tritonpy_tensor_copied_bytes"
+    return int(text[f'{name}{{direction="in"}}']), int(text[f'{name}{{direction="out"}}'])
+
+
 def pending(server: RunningServer, model: str) -> int:
     """How many requests to version 1 of a model wait in its scheduler."""
     name = f'nv_inference_pending_request_count{{model="{model}",version="1"}}'
