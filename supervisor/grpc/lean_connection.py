@@ -130,8 +130,6 @@ class LeanConnection(asyncio.Protocol):
         method = head.method
         if method is not None and method.kind in _STREAMS:
             call = LeanStream(self._context, self, stream, head)
-            # Its stream has to know whom to tell before it may be ended.
-            stream.receiver = call
             call.start()
             return call
         return LeanUnary(self._context, self, stream, head)

@@ -151,8 +151,10 @@ class Connection(Generic[HeadT]):
         for stream in self._streams.take_all():
             self._out.drop(stream)
             stream.note(Event.RESET)
-            if stream.receiver is not None:
-                stream.receiver.withdrawn()
+            receiver = stream.receiver
+            stream.let_go()
+            if receiver is not None:
+                receiver.withdrawn()
 
     def leave(self, text: str) -> None:
         """Ask the client to open no more streams, and end once those that are open have (§6.8).
@@ -253,10 +255,11 @@ class Connection(Generic[HeadT]):
                 return
         if not stream.client_may_send:  # reset while a frame was coming
             return
+        receiver = stream.receiver
         if ends:
             self._client_ended(stream)
-        if stream.receiver is not None:
-            stream.receiver.received(data, start, stop, ends)
+        if receiver is not None:
+            receiver.received(data, start, stop, ends)
 
     def fields_came(self, number: int, block: bytes, ends: bool) -> None:
         """A block opens a stream, or ends one."""
@@ -318,9 +321,13 @@ class Connection(Generic[HeadT]):
         stream = Stream(number, self._out.initial_window, self._limits.window)
         stream.missing = length
         self._streams.add(stream)
-        stream.receiver = receiver = self._acceptor.opened(stream, head)
         if ends:
-            self._client_ended(stream)
+            stream.note(Event.CLIENT_ENDED)
+        receiver = self._acceptor.opened(stream, head)
+        if stream.state is State.CLOSED:  # it was answered at once
+            return
+        stream.receiver = receiver
+        if ends:
             receiver.received(b"", 0, 0, True)
 
     def _trailers(self, number: int, block: bytes, ends: bool) -> None:
@@ -372,12 +379,14 @@ class Connection(Generic[HeadT]):
         """A stream is reset, by either side."""
         self._out.drop(stream)
         stream.note(Event.RESET)
+        receiver = stream.receiver
         self._forget(stream)
-        if stream.receiver is not None:
-            stream.receiver.withdrawn()
+        if receiver is not None:
+            receiver.withdrawn()
 
     def _forget(self, stream: Stream) -> None:
         self._streams.forget(stream)
+        stream.let_go()
         if self._phase is Phase.FINISHING:
             self._end_if_finished()
 

@@ -94,13 +94,15 @@ class Outbound:
         """Send content, now or when there is room for it."""
         for part in parts:
             if len(part):
+                if stream.queue is None:
+                    stream.queue = deque()
                 stream.queue.append(part)
                 stream.queued += len(part)
         self._line_up(stream)
 
     def end(self, stream: Stream, trailers: bytes) -> None:
         """End the stream with a block of fields, once all of its content is sent."""
-        if stream.queue:
+        if stream.queued:
             stream.trailers = trailers
         else:
             self._headers(stream, trailers, end=True)
@@ -108,7 +110,7 @@ class Outbound:
 
     def drop(self, stream: Stream) -> None:
         """Send nothing more on a stream."""
-        stream.queue.clear()
+        stream.queue = None
         stream.queued = 0
         stream.trailers = None
         if stream.is_ready:
@@ -121,11 +123,11 @@ class Outbound:
         while ready and most > 0 and self.window > 0:
             stream = ready.popleft()
             most -= self._data(stream, min(self.frame, self.window, stream.send_window))
-            if stream.queue and stream.send_window > 0:
+            if stream.queued and stream.send_window > 0:
                 ready.append(stream)
                 continue
             stream.is_ready = False
-            if stream.queue:
+            if stream.queued:
                 continue  # until its own window is wider
             if stream.trailers is not None:
                 self._headers(stream, stream.trailers, end=True)
@@ -147,7 +149,7 @@ class Outbound:
         self._line_up(stream)
 
     def _line_up(self, stream: Stream) -> None:
-        if stream.queue and stream.send_window > 0 and not stream.is_ready:
+        if stream.queued and stream.send_window > 0 and not stream.is_ready:
             stream.is_ready = True
             self._ready.append(stream)
 
@@ -159,6 +161,7 @@ class Outbound:
     def _data(self, stream: Stream, room: int) -> int:
         """Add one frame of what the stream has queued; returns its length."""
         queue = stream.queue
+        assert queue is not None
         size = min(room, stream.queued)
         parts: list[Buffer] = [frames.head(size, frames.DATA, 0, stream.number)]
         left = size

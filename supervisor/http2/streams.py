@@ -55,8 +55,8 @@ class Stream:
         self.receive_window = receive_window
         #: How much the client said that it would send; None if it did not.
         self.missing: int | None = None
-        #: What waits for a window, its size, and the block that ends the stream behind it.
-        self.queue: deque[Buffer] = deque()
+        #: What waits for a window, or has waited, its size, and the block that ends it.
+        self.queue: deque[Buffer] | None = None
         self.queued = 0
         self.trailers: bytes | None = None
         #: Whether it stands in the line of those who may send.
@@ -77,6 +77,12 @@ class Stream:
     def server_may_send(self) -> bool:
         """Whether the answer has not ended."""
         return self.state is State.OPEN or self.state is State.HALF_CLOSED_REMOTE
+
+    def let_go(self) -> None:
+        """Nobody is told anything any more. Who receives knows the stream, and the stream knows
+        him: without this the memory of both would wait for the garbage collector.
+        """
+        self.receiver = None
 
     def note(self, event: Event) -> None:
         """Go where the event leads."""

@@ -69,6 +69,7 @@ class End:
 
     def __init__(self, limits: Limits | None = None, pings: PingRules | None = None) -> None:
         self.requests: list[Received] = []
+        self.answers_at_once = False
         self.now = 1000.0
         self.connection = Connection(
             self,
@@ -83,6 +84,8 @@ class End:
     def opened(self, stream: Stream, head: fields.RequestFields) -> Received:
         """A request has come."""
         self.requests.append(Received(stream, head))
+        if self.answers_at_once:
+            self.answer(self.requests[-1])
         return self.requests[-1]
 
     def receive(self, data: bytes) -> None:

@@ -181,6 +181,29 @@ def test_an_answer_before_the_end_of_the_request_asks_the_client_to_stop() -> No
     assert (asked.content, asked.is_withdrawn) == (b"", False)
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_request_may_be_answered_by_its_fields_alone(ends: bool) -> None:
+    wire = Wire()
+    wire.server.answers_at_once = True
+    for number in (1, 3):
+        wire.client.send_headers(number, REQUEST, end_stream=ends)
+        events = wire.exchange()
+        assert isinstance(events[0], h2.events.ResponseReceived)
+        assert resets(events) == ({} if ends else {number: ErrorCode.NO_ERROR})
+    assert not any(request.is_whole or request.is_withdrawn for request in wire.requests)
+
+
+def test_streams_that_are_closed_hold_nobody() -> None:
+    wire = Wire()
+    wire.server.answer(wire.ask())
+    wire.ask()
+    wire.client.reset_stream(3)
+    wire.ask()
+    wire.exchange()
+    wire.server.connection.lost()
+    assert [request.stream.receiver for request in wire.requests] == [None, None, None]
+
+
 def test_trailers_of_a_client_end_its_request() -> None:
     wire = Wire()
     wire.client.send_headers(1, REQUEST)
