@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import grpclib
+import h2.errors
 import h2.events
 import pytest
 from grpclib.client import Channel
@@ -166,6 +167,8 @@ class Client:
                     case h2.events.StreamEnded() if event.stream_id == number:
                         self.flush()
                         return fields, content
+                    case h2.events.StreamReset(error_code=h2.errors.ErrorCodes.NO_ERROR):
+                        pass  # no more of the request is wanted
                     case h2.events.StreamReset() | h2.events.ConnectionTerminated():
                         raise AssertionError(event)
                     case _:
@@ -253,6 +256,14 @@ def test_a_compressed_message_without_a_compression_is_an_error(by_hand: Client)
             "13",
             "Compression bit set but no encoding configured",
         )
+
+
+@pytest.mark.parametrize("call", ["ModelInfer", "ModelStreamInfer"])
+def test_a_deadline_is_the_servers_as_well(by_hand: Client, call: str) -> None:
+    number = by_hand.call(f"{_SERVICE}{call}", ("grpc-timeout", "100m"))
+    by_hand.flush()
+    fields, _ = by_hand.answer(number)
+    assert (fields["grpc-status"], fields["grpc-message"]) == ("4", "Deadline Exceeded")
 
 
 def test_the_first_of_several_messages_counts(by_hand: Client) -> None:

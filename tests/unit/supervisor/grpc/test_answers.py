@@ -49,6 +49,10 @@ def test_messages_are_percent_encoded(text: str) -> None:
     assert unquote(message) == text
 
 
+def test_a_percent_sign_is_encoded_as_well() -> None:
+    assert decoded(answers.ending(Status.INTERNAL, "%41"))["grpc-message"] == "%2541"
+
+
 def test_a_long_message_is_cut() -> None:
     found = decoded(answers.ending(Status.INTERNAL, "ä" * 10_000))
     assert len(found["grpc-message"]) < 8192

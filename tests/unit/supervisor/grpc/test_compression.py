@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
@@ -45,6 +46,12 @@ def test_no_more_is_decompressed_than_wanted() -> None:
     data = compress((bytes(1000),), "gzip")
     assert decompress_some(data, "gzip", 999) is None
     assert decompress_some(data, "gzip", 1000) == bytes(1000)
+    bomb = compress((bytes(20_000_000),), "gzip")
+    tracemalloc.start()
+    assert decompress_some(bomb, "gzip", 1000) is None
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1_000_000
 
 
 @pytest.mark.parametrize(
