@@ -224,7 +224,7 @@ class Connection(Generic[HeadT]):
     def hold(self, size: int) -> None:
         """So much more, or less, lies unread: the client has to wait when it is a lot."""
         self._intake.hold(size)
-        if size < 0:
+        if size < 0 and self._intake.is_low:
             self._widen()
 
     # --- frames -----------------------------------------------------------------------------------

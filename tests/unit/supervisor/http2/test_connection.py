@@ -153,6 +153,17 @@ def test_what_lies_unread_holds_all_streams_back() -> None:
     assert wire.client.local_flow_control_window(1) == 100_000
 
 
+def test_windows_are_opened_by_a_lot_or_not_at_all() -> None:
+    wire = Wire()
+    wire.client.send_headers(1, REQUEST)
+    wire.client.send_data(1, bytes(1000))
+    wire.exchange()
+    wire.server.connection.hold(1000)
+    wire.server.connection.hold(-1000)
+    wire.server.connection.allow(wire.requests[0].stream, 1024 * 1024)
+    assert not wire.server.connection.has_output
+
+
 def test_a_client_that_gives_up_is_heard_and_what_waits_for_it_dropped() -> None:
     wire = Wire()
     asked = wire.ask()
