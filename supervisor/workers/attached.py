@@ -7,47 +7,26 @@ limits its memory or its time, and it lives on when it is no worker any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ...ipc.claims import Offers
 from ...ipc.lifeline import MARK, WORKER_MARK, kill_marked
-from ...ipc.messages import FromWorker
-from .process import Exit, Foreground, Surroundings, WorkerProcess, own_command
+from .process import Foreground, WorkerProcess, own_command
 
 
 class AttachedWorker(WorkerProcess):
     """A worker in the foreground."""
 
-    def __init__(
-        self,
-        foreground: Foreground,
-        surroundings: Surroundings,
-        name: str,
-        *,
-        command: Sequence[str] = (),
-        environment: Mapping[str, str],
-        cores: Collection[int] = (),
-        memory_limit: int = 0,
-        on_message: Callable[[FromWorker], None],
-        on_line: Callable[[str, str], None],
-        on_exit: Callable[[Exit], None],
-    ) -> None:
-        super().__init__(
-            surroundings,
-            name,
-            command=command,
-            environment=environment,
-            cores=cores,
-            memory_limit=memory_limit,
-            on_message=on_message,
-            on_line=on_line,
-            on_exit=on_exit,
-        )
-        self._foreground = foreground
-        self._attached = False
+    #: Whether the process is this worker now.
+    _attached = False
 
     def __repr__(self) -> str:
         return f"<AttachedWorker {self.name!r} in {self._foreground!r}>"
+
+    @property
+    def _foreground(self) -> Foreground:
+        foreground = self._surroundings.foreground
+        assert foreground is not None, "only a server with a foreground has such workers"
+        return foreground
 
     @property
     def pid(self) -> int:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import chain, islice
 from typing import Protocol
 
@@ -102,10 +101,9 @@ class Instance:
         #: While the worker has loaded the model and is not ready yet.
         self._warmup: WarmUp | None = None
         foreground = surroundings.foreground
-        #: What makes its workers.
-        self._worker: Callable[..., WorkerProcess] = WorkerProcess
-        if foreground is not None and foreground.takes(recipe.files.name):
-            self._worker = partial(AttachedWorker, foreground)
+        is_attached = foreground is not None and foreground.takes(recipe.files.name)
+        #: What its workers are.
+        self._worker = AttachedWorker if is_attached else WorkerProcess
         self._pure = False
         self._concurrency = 1
         #: What the worker said that its model takes.

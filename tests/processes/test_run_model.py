@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -133,7 +135,9 @@ def test_the_worker_is_the_process_in_the_terminal(folder: Path) -> None:
         session.served()
         assert session.ask(21) == 42
         assert session.is_live() == (True, True)
-        assert session.endpoints.pid != session.pid
+        endpoints = session.endpoints.pid
+        assert endpoints != session.pid
+        assert os.getsid(endpoints) != os.getsid(session.pid), "keys reach the worker alone"
 
 
 def test_a_debugger_stops_in_execute_while_the_client_waits(
@@ -288,6 +292,20 @@ def test_any_backend_runs_in_the_foreground(tmp_path: Path) -> None:
         session.served()
         assert session.is_live() == (True, True)
         assert ended(session) == 0
+
+
+def test_a_model_s_own_environment_is_used(folder: Path) -> None:
+    environment = folder.parent.parent / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    more = f"""parameters {{
+        key: "EXECUTION_ENV_PATH" value {{ string_value: "{environment}" }} }}"""
+    code = MODEL.replace('print("initialized"', 'print("in", sys.prefix, "initialized"')
+    models.python_model(folder.parent, "m", code, models.identity_config(more=more))
+    cache = f"--environment-cache-directory={folder.parent.parent / 'cache'}"
+    with running(folder, cache) as session:
+        session.terminal.wait_for(f"in {environment} initialized m_0 in {session.pid} True")
+        session.served()
+        assert session.ask(21) == 42
 
 
 def test_one_instance_runs_whatever_the_configuration_says(folder: Path) -> None:
