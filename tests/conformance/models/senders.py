@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class TritonPythonModel:
 
     def _unknown_flags(self, request: Any, sender: Any) -> None:
         for flags in (2, 3, 4):
-            self._try(f"flags {flags}", lambda flags=flags: sender.send(_response("x"), flags))
+            self._try(f"flags {flags}", partial(sender.send, _response("x"), flags))
         sender.send(_response("at last"), flags=_FINAL)
 
     def _nothing_to_send(self, request: Any, sender: Any) -> None:

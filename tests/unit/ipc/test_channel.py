@@ -238,7 +238,8 @@ async def test_a_burst_leaves_the_loop_its_turns(ends: Ends) -> None:
             seen.append(len(ends.received.messages))
 
     sender.result()
-    assert max(after - before for before, after in pairwise(seen)) <= MESSAGES_PER_WAKE
+    # A turn may have the rest of what was read, and then what has arrived since.
+    assert max(after - before for before, after in pairwise(seen)) <= 2 * MESSAGES_PER_WAKE
 
 
 async def test_threads_may_send_at_the_same_time(ends: Ends) -> None:
