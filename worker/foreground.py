@@ -59,6 +59,8 @@ class Terminal:
         self._works = False
         self._lock = threading.Lock()
         self._ending = False
+        #: What the process ends with when the server is killed.
+        self._killed_status = 1
         self._status = 1
         self._reader = threading.Thread(target=self._obey, name="foreground", daemon=True)
 
@@ -123,7 +125,7 @@ class Terminal:
         _pid, status = os.waitpid(self._server, 0)
         self._status = os.waitstatus_to_exitcode(status)
         if self._status < 0:
-            self._status = 1
+            self._status = self._killed_status
         self._leave()
         os._exit(self._status)
 
@@ -143,6 +145,7 @@ class Terminal:
     def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
         """Have the server end, which has us finish; the second time end at once."""
         if self._ending:
+            self._killed_status = _INTERRUPTED  # the other thread may see its end before we go on
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._server, signal.SIGKILL)
             self._leave()

@@ -231,10 +231,12 @@ def test_a_worker_that_dies_loses_all_its_executions_and_each_is_told(
         tensor = input_tensor("IN", "INT32", [1])
         return stub.ModelInfer.future(infer_request("free", [tensor], [bytes(4)], id=id))
 
+    others = ("second", "watches")
+    before = {id: server.log.count(f"runs {id}") for id in others}
     with grpc_stub(server) as stub:
-        lost = [call(stub, "second"), call(stub, "watches")]
-        eventually(lambda: server.log.count("runs second") >= 1, "both run")
-        eventually(lambda: server.log.count("runs watches") >= 1, "both run")
+        lost = [call(stub, id) for id in others]
+        for id in others:
+            eventually(lambda id=id: server.log.count(f"runs {id}") > before[id], "both run")
         lost.append(call(stub, "dies"))
 
         for one in lost:
