@@ -22,7 +22,6 @@ import termios
 import threading
 import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -32,6 +31,9 @@ from ..ipc.foreground import Attach, Ended, Kill
 
 #: What a shell says of a program that ended by Ctrl-C.
 _INTERRUPTED = 130
+
+#: What a person, or whoever else watches over the process, ends it with.
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 #: What is called with the numbers of the inherited sockets, of messages and of descriptors.
 Work = Callable[[int, int], None]
@@ -70,11 +72,21 @@ class Terminal:
         os.set_inheritable(self._control.fileno(), False)
         if sys.breakpointhook is sys.__breakpointhook__ and "PYTHONBREAKPOINT" not in os.environ:
             sys.breakpointhook = _breakpoint
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._interrupted)
-            signal.siginterrupt(number, False)
+        self._take_signals()
         os.register_at_fork(after_in_child=_default_signals)
         self._reader.start()
+
+    def _take_signals(self) -> None:
+        """Have a thread notice Ctrl-C: the main thread may be in a library, or at a debugger's
+        prompt, where a handler in Python would sometimes have to wait for the next key.
+        """
+        heard, told = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        for number in _ENDING:
+            signal.signal(number, lambda _number, _frame: None)
+            signal.siginterrupt(number, False)
+        threading.Thread(target=self._listen, args=(heard,), name="signals", daemon=True).start()
 
     def work(self, work: Work, channel: int, lifeline: int) -> None:
         """Be a worker until it is told to stop."""
@@ -142,7 +154,13 @@ class Terminal:
 
     # --- the person's -----------------------------------------------------------------------------
 
-    def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
+    def _listen(self, heard: int) -> None:
+        while True:
+            for number in os.read(heard, 64):
+                if number in _ENDING:
+                    self._interrupted()
+
+    def _interrupted(self) -> None:
         """Have the server end, which has us finish; the second time end at once."""
         if self._ending:
             self._killed_status = _INTERRUPTED  # the other thread may see its end before we go on
@@ -197,7 +215,8 @@ def _breakpoint(*_arguments: object, **_keywords: object) -> None:
 
 def _default_signals() -> None:
     """A model's forked child is not the terminal's process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signal.set_wakeup_fd(-1)
+    for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
 
 
