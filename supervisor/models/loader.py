@@ -106,6 +106,8 @@ class Loader:
         self._check_demands(instances)
         environment = await self._environment(plan, prepared)
         try:
+            # Again, for models that have joined meanwhile: from here to the pool nothing waits.
+            self._check_demands(instances)
             inputs = self._input_arena(plan)
         except BaseException:
             _release(environment)
